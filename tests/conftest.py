@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -49,6 +51,28 @@ class Tolerances:
 
 
 TOLERANCE = Tolerances()
+Case = TypeVar("Case")
+
+
+def each(cases: Iterable[Case], check: Callable[[Case], object]) -> None:
+    """check(case) of every case; AssertionError that names all those that fail.
+
+    For rows of large tables, of which a test each costs ten times what is checked.
+    """
+    failures: list[tuple[Case, Exception]] = []
+    count = 0
+    for case in cases:
+        count += 1
+        try:
+            check(case)
+        except Exception as error:
+            failures.append((case, error))
+    assert count, "there are no cases"
+    if failures:
+        told = [f"{case!r:.200}: {type(error).__name__}: {error}" for case, error in failures]
+        text = "\n".join([f"{len(failures)} of {count} cases fail:", *told[:20]])
+        raise AssertionError(text) from failures[0][1]
+
 
 # References that are themselves less precise: lme4 has only values of the criterion, and in these
 # large samples their rounding hides decreases of 1e-9. Ten times the tolerances for parameters;

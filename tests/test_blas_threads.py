@@ -98,7 +98,7 @@ def test_concurrent_users(count) -> None:
     A = np.eye(120) + 1
 
     def use(_: int) -> bool:
-        gate.wait(10)
+        gate.wait(60)
         held = True
         for _ in range(100):
             with OneThread(control()):
@@ -119,12 +119,12 @@ def test_first_user_leaves_before_the_last(count) -> None:
     def other() -> None:
         with OneThread(control()):
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     with OneThread(control()):
         thread = threading.Thread(target=other)
         thread.start()
-        inside.wait(10)
+        inside.wait(60)
     assert count() == 1
     leave.set()
     thread.join()
@@ -372,9 +372,9 @@ def test_an_interrupt_while_the_core_computes_ends_the_use(count) -> None:
     old = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         for _ in range(3):
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
             end = time.monotonic() + 20
             with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.01)  # in here: a busy machine may be late
                 while time.monotonic() < end:
                     model.objective([0.5, 0.5], gradient=True)
             assert count() == count.before

@@ -172,19 +172,24 @@ def test_rows_derivatives(name: str, link: str) -> None:
     def rows(move: float, e: np.ndarray) -> object:
         return model.family.rows(model.y, model.w, eta + move, x + e)
 
-    def slope(field: str, at: object) -> np.ndarray:
-        h = 1e-3
-        one, two = ((getattr(at(s), field) - getattr(at(-s), field)) / (2 * s) for s in (h, 2 * h))  # type: ignore[operator]
-        return np.asarray((4 * one - two) / 3)
+    def beside(e: np.ndarray, move: float) -> list[object]:
+        """The rows at four points in a direction, for `slope`."""
+        return [rows(s * move, s * e) for s in (step, -step, 2 * step, -2 * step)]
 
-    here, still = rows(0.0, np.zeros(extra)), np.zeros(extra)
+    def slope(field: str, points: list[object]) -> np.ndarray:
+        a, b, c, d = (getattr(point, field) for point in points)
+        return np.asarray((4 * (a - b) / (2 * step) - (c - d) / (4 * step)) / 3)
+
+    step = 1e-3
+    here, points = rows(0.0, np.zeros(extra)), beside(np.zeros(extra), 1.0)
     for field, of in (("d1", "l"), ("d2", "d1"), ("d3", "d2"), ("d4", "d3"), ("dw", "w")):
         found = getattr(here, field)
-        close(found, slope(of, lambda s: rows(s, still)), 1 + np.abs(found).max(), 1e-8)
+        close(found, slope(of, points), 1 + np.abs(found).max(), 1e-8)
     for j in range(extra):
+        points = beside(np.eye(extra)[j], 0.0)
         for field, of in (("lx", "l"), ("d1x", "d1"), ("d2x", "d2"), ("wx", "w")):
-            found, e = getattr(here, field)[j], np.eye(extra)[j]
-            close(found, slope(of, lambda s, e=e: rows(0.0, s * e)), 1 + np.abs(found).max(), 1e-8)
+            found = getattr(here, field)[j]
+            close(found, slope(of, points), 1 + np.abs(found).max(), 1e-8)
 
 
 def of_reference(name: str, information: str = "expected") -> tuple[DenseGeneralized, np.ndarray]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import each
 
 import lmmfast
 
@@ -115,9 +116,12 @@ def test_reference_lists_every_member_of_fits(kind: str) -> None:
 CALLED = {member for kind in CALLS if kind in BY_PAGE for member in members(kind)}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_docstring_is_whole(name: str) -> None:
+def test_docstrings_are_whole() -> None:
     validate = pytest.importorskip("numpydoc.validate").validate
+    each(NAMES, lambda name: check_docstring(name, validate))
+
+
+def check_docstring(name: str, validate: Any) -> None:
     rules = {**RULES}
     if name in CALLED or name.split(".")[1] in ("LMM", "GLMM", "MMRM", "datasets"):
         rules |= RULES_OF_CALLS

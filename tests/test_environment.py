@@ -17,6 +17,7 @@ NEEDED = [
     "pyarrow.parquet",
     "seaborn",
     "statsmodels",
+    "xdist",
 ]
 
 

@@ -190,7 +190,7 @@ def test_encodings_are_recognized(tmp_path: Path) -> None:
         ("header.csv", b"Reaction,Days,Subject\n", "no rows"),
         ("ragged.csv", b"Reaction,Days,Subject\n1,2,3\n1,2,3,4\n", "cannot read"),
         ("book.csv", b"PK\x03\x04xl/workbook", "spreadsheet"),
-        ("packed.csv", gzip.compress(b"a,b\n1,2\n"), "compressed"),
+        ("packed.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "compressed"),
         ("broken.csv.gz", b"no gzip", "cannot read"),
         ("table.csv", b"PAR1PAR1", "Parquet file"),
         ("broken.parquet", b"no parquet", "cannot read"),

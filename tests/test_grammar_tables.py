@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import each
 
 from lmmfast import FormulaError, LmmError, lmer
 from lmmfast.data.columns import Table
@@ -188,14 +189,18 @@ def learns(text: str) -> bool:
 
 
 EXPRESSIONS = [
-    pytest.param(record, id=f"{record['section']}-{record['text']}".replace("\n", " "))
+    record
     for record in table("expressions")
     if record["section"] != "beyond" and record["text"] not in SKIPPED
 ]
 
 
-@pytest.mark.parametrize("record", EXPRESSIONS)
-def test_expressions(record: dict[str, Any]) -> None:
+@pytest.mark.parametrize("section", sorted({record["section"] for record in EXPRESSIONS}))
+def test_expressions(section: str) -> None:
+    each([record for record in EXPRESSIONS if record["section"] == section], check_expression)
+
+
+def check_expression(record: dict[str, Any]) -> None:
     text, data = written(record), record.get("data", "data")
     memory = Memory()
     if record["text"] in REFUSED:
@@ -215,22 +220,20 @@ def test_expressions(record: dict[str, Any]) -> None:
         check_value(quiet(text, "new", memory), record, "new")
 
 
-@pytest.mark.parametrize(
-    "record",
-    [pytest.param(r, id=r["text"]) for r in table("expressions") if r["section"] == "beyond"],
-)
-def test_what_is_not_in_the_vocabulary_is_right_or_refused(record: dict[str, Any]) -> None:
-    try:
-        value = quiet(written(record), record.get("data", "data"), Memory())
-    except FormulaError:
-        return
-    check_value(value, record, "values")
+def test_what_is_not_in_the_vocabulary_is_right_or_refused() -> None:
+    def check(record: dict[str, Any]) -> None:
+        try:
+            value = quiet(written(record), record.get("data", "data"), Memory())
+        except FormulaError:
+            return
+        check_value(value, record, "values")
+
+    each([record for record in table("expressions") if record["section"] == "beyond"], check)
 
 
 def test_most_of_the_table_is_compared_by_value() -> None:
     """Skips and refusals stay few."""
-    records = [param.values[0] for param in EXPRESSIONS]
-    values = [r for r in records if r["kind"] not in ("error", "refused")]
+    values = [r for r in EXPRESSIONS if r["kind"] not in ("error", "refused")]
     assert len(values) > 1200 and len(REFUSED) < 25 and len(ACCEPTED) < 10 and len(SKIPPED) < 5
 
 
@@ -290,10 +293,11 @@ def constant(node: Constant) -> str:
     return label_of(node.value) + ("L" if isinstance(node.value, int) else "")
 
 
-@pytest.mark.parametrize(
-    "record", [pytest.param(r, id=r["text"].replace("\n", " ")) for r in table("precedence")]
-)
-def test_precedence(record: dict[str, Any]) -> None:
+def test_precedence() -> None:
+    each(table("precedence"), check_precedence)
+
+
+def check_precedence(record: dict[str, Any]) -> None:
     if (
         record["full"] is None
         or any(sign in record["text"] for sign in NO_FORMULAS)
@@ -335,8 +339,11 @@ def unspaced(label: str) -> str:
     return label.replace(" ", "")
 
 
-@pytest.mark.parametrize("record", [pytest.param(r, id=r["text"]) for r in table("matrices")])
-def test_model_matrices(record: dict[str, Any]) -> None:
+def test_model_matrices() -> None:
+    each(table("matrices"), check_model_matrix)
+
+
+def check_model_matrix(record: dict[str, Any]) -> None:
     if "refused" in record:
         with pytest.raises(FormulaError):
             terms_of(record["text"])
@@ -420,8 +427,12 @@ def fitted(record: dict[str, Any]) -> Any:
         return lmer(record["text"], data)
 
 
-@pytest.mark.parametrize("record", [pytest.param(r, id=r["text"]) for r in table("models")])
-def test_models(record: dict[str, Any]) -> None:
+@pytest.mark.parametrize("data", sorted({record["data"] for record in table("models")}))
+def test_models(data: str) -> None:
+    each([record for record in table("models") if record["data"] == data], check_model)
+
+
+def check_model(record: dict[str, Any]) -> None:
     if record["text"] in UNFITTED:
         with pytest.raises(LmmError, match=re.escape(UNFITTED[record["text"]])):
             fitted(record)

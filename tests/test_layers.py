@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-import pytest
+from conftest import each
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
@@ -20,6 +21,7 @@ formula
 data
 sources
 engine
+typing
 tables effects plots
 fit
 inference
@@ -93,8 +95,13 @@ def room_of(module: str) -> str:
     return ".".join(parts[:2]) if nested or (PACKAGE / "/".join(parts)).is_dir() else parts[0]
 
 
-def imported(module: str) -> Iterator[str]:
+@cache
+def imported(module: str) -> list[str]:
     """Modules of this package that a module imports, wherever in it."""
+    return list(imports(module))
+
+
+def imports(module: str) -> Iterator[str]:
     path = FILES[module]
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -121,8 +128,11 @@ def test_no_module_is_in_a_circle() -> None:
     assert circles({module: set(imported(module)) for module in FILES}) == []
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_imports_go_upwards(module: str) -> None:
+def test_imports_go_upwards() -> None:
+    each(sorted(FILES), check_imports)
+
+
+def check_imports(module: str) -> None:
     room = room_of(module)
     assert room in FLOOR, f"{room} has no layer"
     for other in imported(module):

@@ -541,6 +541,7 @@ def test_checks_find_what_is_wrong_and_nothing_where_all_is_right() -> None:
     assert (found["verdict"] == "fine").all()
 
 
+@pytest.mark.slow
 def test_p_values_of_checks_are_uniform() -> None:
     """Where the model is right the residuals' statistics are those of drawn responses."""
     p: dict[str, list[float]] = {}

@@ -47,7 +47,7 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words[3:]) == 0
     out = capsys.readouterr().out
     assert "deviance" in out and "Optimum certified" in out
-    assert tests == "bash .ci/env python -m pytest"
+    assert tests == "bash .ci/env python -m pytest -n auto --dist loadfile"
 
 
 def test_links_lead_somewhere() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import each
 
 from lmmfast import FitError, mixedlm
 
@@ -296,24 +297,30 @@ def _fails(call: Callable[[], Any]) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of statsmodels: a dict as new rows
-@pytest.mark.parametrize("call", NUMBERS)
 @pytest.mark.parametrize("name", MODELS)
-def test_numbers(name: str, call: str) -> None:
+def test_numbers(name: str) -> None:
     (model, result), (own_model, own) = both(name)
-    wanted, found = NUMBERS[call](model, result), NUMBERS[call](own_model, own)
-    if isinstance(wanted, (pd.Series, pd.DataFrame)):
-        assert list(found.index) == list(wanted.index)
-    theirs = np.asarray(wanted, dtype=float)
-    scale = max(1e-8, float(np.nanmax(np.abs(theirs)))) if theirs.size else 1.0
-    close = 0.03 if call in LOOSE else 5e-3
-    np.testing.assert_allclose(np.asarray(found, dtype=float), theirs, close, 2e-3 * scale)
+
+    def check(call: str) -> None:
+        wanted, found = NUMBERS[call](model, result), NUMBERS[call](own_model, own)
+        if isinstance(wanted, (pd.Series, pd.DataFrame)):
+            assert list(found.index) == list(wanted.index)
+        theirs = np.asarray(wanted, dtype=float)
+        scale = max(1e-8, float(np.nanmax(np.abs(theirs)))) if theirs.size else 1.0
+        close = 0.03 if call in LOOSE else 5e-3
+        np.testing.assert_allclose(np.asarray(found, dtype=float), theirs, close, 2e-3 * scale)
+
+    each(NUMBERS, check)
 
 
-@pytest.mark.parametrize("call", SAME)
 @pytest.mark.parametrize("name", MODELS)
-def test_names_and_counts(name: str, call: str) -> None:
+def test_names_and_counts(name: str) -> None:
     (model, result), (own_model, own) = both(name)
-    assert SAME[call](own_model, own) == SAME[call](model, result)
+
+    def check(call: str) -> None:
+        assert SAME[call](own_model, own) == SAME[call](model, result)
+
+    each(SAME, check)
 
 
 # Models made and fitted in other ways, of a module with MixedLM.
@@ -435,14 +442,17 @@ def test_models_made_in_other_ways(name: str) -> None:
     assert [list(own.index) for own in list(found.random_effects.values())[:1]] == names
 
 
-@pytest.mark.parametrize("call", MEANT)
 @pytest.mark.parametrize("name", MODELS)
-def test_meant_differences(name: str, call: str) -> None:
+def test_meant_differences(name: str) -> None:
     theirs, ours = both(name)
-    wanted, found, reason = MEANT[call]
-    assert reason
-    assert wanted(*theirs)
-    assert found(*ours)
+
+    def check(call: str) -> None:
+        wanted, found, reason = MEANT[call]
+        assert reason
+        assert wanted(*theirs)
+        assert found(*ours)
+
+    each(MEANT, check)
 
 
 def test_columns_of_components_are_the_same() -> None:

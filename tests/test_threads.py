@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from structures import STRUCTURES, problem, sparse_pair
 
 import lmmfast
-from lmmfast import LMM
+from lmmfast import LMM, errors
 from lmmfast.data.arrays import design_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
@@ -48,7 +49,7 @@ def in_threads(call, arguments: list) -> list:
 
     def run(argument):
         if next(first) < THREADS:
-            gate.wait(5)
+            gate.wait(60)
         return call(argument)
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -145,9 +146,60 @@ def test_callback_that_uses_its_own_model_does_not_hang() -> None:
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert model.fit().objective == wanted
+
+
+def test_warnings_are_silenced_in_one_thread_and_its_jobs() -> None:
+    """Filters of the process stay as they are: several threads would leave them in disorder."""
+    warning = lmmfast.SeparationWarning("said")
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with errors.silenced(lmmfast.SeparationWarning):
+            inside.set()
+            leave.wait(60)
+            errors.warn(warning)
+            with pytest.warns(lmmfast.RankDeficientWarning):
+                errors.warn(lmmfast.RankDeficientWarning("said"))
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(other)
+        inside.wait(60)
+        with pytest.warns(lmmfast.SeparationWarning):
+            errors.warn(warning)
+        leave.set()
+        done.result(60)
+    with errors.silenced():
+        errors.warn(warning)
+
+
+def test_nothing_changes_the_filters_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, usual = str(Path(lmmfast.__file__).parent), warnings.catch_warnings
+
+    def refuse(*args: object, **options: object) -> object:
+        assert not sys._getframe(1).f_code.co_filename.startswith(own)
+        return usual(*args, **options)
+
+    monkeypatch.setattr(warnings, "catch_warnings", refuse)
+    data = lmmfast.datasets.load("sleepstudy")
+    data["slow"] = (data["Reaction"] > 300).astype(float)
+    lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data, fixed={"sigma": 25.0})
+    fit = lmmfast.lmer("Reaction ~ Days + (Days | Subject)", data)
+    fit.bootstrap(20, threads=2, seed=1)
+    fit.influence("Subject")
+    fit.conf_int(method="profile")
+    lmmfast.anova(fit, fit.update("~ . - Days"))
+    lmmfast.ranova(fit)
+    lmmfast.plan("Reaction ~ Days + (Days | Subject)", data)
+    lmmfast.pb_test(fit.update("~ . - Days"), fit, n=10, seed=1)
+    lmmfast.power(fit, test="Days", n=10, seed=1)
+    fit.without_data().predict(data[:3])
+    generalized = lmmfast.glmer("slow ~ Days + (1 | Subject)", data)
+    generalized.conf_int(method="profile")
+    generalized.bootstrap(4, seed=1)
+    generalized.influence("Subject")
 
 
 # Interrupts ---------------------------------------------------------------------------------------
@@ -234,7 +286,7 @@ import json, resource, sys
 sys.path[:0] = {path!r}
 import numpy as np
 import lmmfast
-from lmmfast import LMM
+from lmmfast import LMM, errors
 from structures import dense_pair, problem
 
 def resident():

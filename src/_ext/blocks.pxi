@@ -57,6 +57,8 @@ cdef class Coordinates:
 cdef class Blocks:
     """Additive cross-products of rows [z_1 | ... | z_K | X y], by levels of the K factors.
 
+    One thread at a time.
+
     Parameters
     ----------
     widths : list of int, columns of each factor
@@ -64,6 +66,7 @@ cdef class Blocks:
     """
 
     cdef lmm_blocks *b
+    cdef object lock
     cdef readonly list widths
     cdef readonly int border
     cdef public bint spoiled  # an addition was begun and not ended: nothing is read any more
@@ -74,7 +77,7 @@ cdef class Blocks:
             raise ValueError(f"blocks need 1 to {MOST_COLUMNS} columns, not {widths} and {border}")
         width = np.array([*widths, 0], np.int32)
         check(lmm_blocks_new(&self.b, <int>len(widths), &width[0], border))
-        self.widths, self.border = list(widths), border
+        self.lock, self.widths, self.border = _Lock(), list(widths), border
 
     def __dealloc__(self):
         lmm_blocks_free(self.b)
@@ -114,7 +117,7 @@ cdef class Blocks:
         memset(&totals, 0, sizeof(totals))
         totals.low, totals.high = np.inf, -np.inf
         totals.columns, totals.plain = &columns[0], &plain[0] if weights is not None else NULL
-        with single_threaded_blas(), nogil:
+        with self.lock, single_threaded_blas(), nogil:
             status = lmm_add_rows(self.b, &TABLE, &rows.d, &coordinates.c, &totals)
         self.spoiled |= status != LMM_OK
         check(status)
@@ -125,42 +128,52 @@ cdef class Blocks:
     def merge(self, Blocks other not None, list maps not None, list nlev not None, double sign=1.0):
         """Adds sign times other, whose level l of factor k is level maps[k][l] here."""
         cdef _Codes levels = _Codes(maps, nlev, other.nlev)
+        cdef Blocks first = self if id(self) < id(other) else other  # every thread takes locks in this order
+        cdef Blocks second = other if first is self else self
         cdef lmm_status status
         if other.widths != self.widths or other.border != self.border or other is self:
             raise ValueError("blocks of different models")
         other.check()
-        with nogil:
+        with first.lock, second.lock, nogil:
             status = lmm_blocks_merge(self.b, other.b, levels.at, levels.nlev, sign)
         self.spoiled |= status != LMM_OK
         check(status)
 
     def compact(self):
         """Gives back the memory that only later additions need; they make it anew."""
-        lmm_blocks_compact(self.b)
+        with self.lock:
+            lmm_blocks_compact(self.b)
 
     def diagonal(self, Py_ssize_t k):
         """Z'WZ by level, (m, p, p)."""
         cdef blocks_struct *b = <blocks_struct *>self.b
         self._is_factor(k)
-        return _copy(b.diag[k], (b.nlev[k], b.width[k], b.width[k]))
+        with self.lock:
+            return _copy(b.diag[k], (b.nlev[k], b.width[k], b.width[k]))
 
     def edge(self, Py_ssize_t k):
         """Z'W[X y] by level, (m, p, border)."""
         cdef blocks_struct *b = <blocks_struct *>self.b
         self._is_factor(k)
-        return _copy(b.edge[k], (b.nlev[k], b.width[k], b.border))
+        with self.lock:
+            return _copy(b.edge[k], (b.nlev[k], b.width[k], b.border))
 
     @property
     def corner(self):
         """[X y]'W[X y], (border, border)."""
         self.check()
-        return _copy((<blocks_struct *>self.b).corner, (self.border, self.border))
+        with self.lock:
+            return _copy((<blocks_struct *>self.b).corner, (self.border, self.border))
 
     def pairs(self, Py_ssize_t a, Py_ssize_t c):
         """Levels of factors a < c that occur together, and their blocks (P, p_a, p_c), sorted."""
         if not 0 <= a < c < len(self.widths):
             raise IndexError("factors a < c are needed")
         self.check()
+        with self.lock:
+            return self._pairs(a, c)
+
+    cdef _pairs(self, Py_ssize_t a, Py_ssize_t c):
         cdef const lmm_pairs *p = lmm_pairs_of(self.b, <int>a, <int>c)
         cdef Py_ssize_t n = p.count, wa = self.widths[a], wc = self.widths[c]
         cdef int64_t[::1] order = np.empty(n + 1, np.int64)

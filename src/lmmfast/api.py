@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .data.own_covariances import with_covariances
@@ -11,7 +11,7 @@ from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
 from .engine.families import find_family
 from .engine.options import MAX_EVALS, Options
-from .errors import OneRowPerLevelWarning
+from .errors import OneRowPerLevelWarning, silenced
 from .glmm import GLMM
 from .hints import hinted
 from .lmm import lmm_of
@@ -175,9 +175,8 @@ def lmer(
         design = design_from(formula, data, weights, offset, contrasts, *given)
         design = design if covariance is None else with_covariances(design, covariance)
         return lmm_of(design, storage, threads).fitted(options)
-    with warnings.catch_warnings():
-        if isinstance(fixed, Mapping) and fixed.get("sigma") is not None:  # it can be told then
-            warnings.simplefilter("ignore", OneRowPerLevelWarning)
+    known = isinstance(fixed, Mapping) and fixed.get("sigma") is not None  # it can be told then
+    with silenced(OneRowPerLevelWarning) if known else nullcontext():
         design = design_from(formula, data, weights, offset, contrasts, *given)
         design = design if covariance is None else with_covariances(design, covariance)
         model = lmm_of(design, storage, threads)
@@ -387,7 +386,6 @@ def plan(
     else:
         kind = find_family(family, link).response
     design = design_from(formula, data, weights, offset, contrasts, relationship, kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silenced():
         report, available = Engine.report(design, storage)
     return planned(design, report, available)

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Looks as error:
         print(f"lmmfast: error: {error.found}: give {said(error.options)}", file=sys.stderr)
         return 2
-    except (CommandError, ValueError) as error:  # LmmError is one
+    except (CommandError, ImportError, ValueError) as error:  # LmmError is one
         print(f"lmmfast: error: {one_line(without_carets(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -358,10 +358,13 @@ def read_table(path: str) -> pd.DataFrame:
     """A file as a data frame; the name's ending says which kind it is."""
     import pandas as pd
 
+    from .sources.libraries import arrow_for
+
     paths = expand(path)
     kind = kind_of(paths)
     if kind == "text":
         return read_text(paths, Text())
+    arrow_for(path, kind)
     try:
         return pd.read_parquet(path) if kind == "parquet" else pd.read_feather(path)
     except Exception as error:  # each format has exceptions of its own

@@ -6,14 +6,15 @@ import contextlib
 import functools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 __all__ = ["ConvergenceWarning", "DataError", "DoubleBarWarning", "FitError", "FormulaError"]
 __all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "LostWorkerWarning"]
 __all__ += ["NumbersAsTextWarning", "OneRowPerLevelWarning", "RankDeficientWarning"]
 __all__ += ["RestrictedLikelihoodWarning", "SeparationWarning", "UnusedArgumentWarning"]
-__all__ += ["SpacingWarning", "UnusedContrastsWarning", "warn"]
+__all__ += ["SpacingWarning", "UnusedContrastsWarning", "silenced", "warn"]
 
 
 class _About(Exception):
@@ -115,8 +116,24 @@ class UnusedArgumentWarning(LmmWarning, FutureWarning):
 _OWN = (str(Path(__file__).parent), functools.__file__, contextlib.__file__)
 
 
+_SILENCED: ContextVar[tuple[type[LmmWarning], ...]] = ContextVar("silenced", default=())
+
+
+@contextlib.contextmanager
+def silenced(*kinds: type[LmmWarning]) -> Iterator[None]:
+    """Without warnings of these kinds, or of any, in this thread: `warnings.catch_warnings` changes
+    the filters of the process, and what overlaps in two threads changes them for good."""
+    token = _SILENCED.set((*_SILENCED.get(), *(kinds or (LmmWarning,))))
+    try:
+        yield
+    finally:
+        _SILENCED.reset(token)
+
+
 def warn(warning: LmmWarning) -> None:
     """Gives a warning that points to the line which called lmmfast."""
+    if isinstance(warning, _SILENCED.get()):
+        return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
         frame, level = frame.f_back, level + 1

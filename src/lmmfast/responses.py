@@ -134,8 +134,8 @@ def fit_many(
 
     flat = isinstance(weights, (list, tuple)) and all(np.isscalar(own) for own in weights)
     same = weights is None or isinstance(weights, str) or flat or getattr(weights, "ndim", 2) == 1
-    named = {"weights": weights if same else None, "offset": offset, "contrasts": codings}
-    named["relationship"] = relationship
+    named: dict[str, Any] = {"offset": offset, "contrasts": codings, "relationship": relationship}
+    named["weights"] = weights if same else None
     model: Any
     if family is None:
         linear_only(link, nagq, information)
@@ -232,7 +232,7 @@ def simulate(
     from .many.families import family_given
     from .many.simulate import simulate_design
 
-    how = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    how: dict[str, Any] = {"weights": weights, "offset": offset, "contrasts": contrasts}
     how["relationship"] = relationship
     if family is None:
         linear_only(link)

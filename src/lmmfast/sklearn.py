@@ -23,7 +23,8 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        "lmmfast.sklearn needs scikit-learn, 1.6 or later: pip install 'lmmfast[sklearn]'"
+        "lmmfast.sklearn needs the package scikit-learn, 1.6 or later: "
+        "pip install 'lmmfast[sklearn]'"
     ) from error
 
 RESPONSE = "y"

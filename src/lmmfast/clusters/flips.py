@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from ..data.design import Design
 from ..data.rows import Rows
 from ..engine.estimates import Estimates
 from ..engine.model import Model
-from ..errors import LmmError, LmmWarning
+from ..errors import LmmError, silenced
 from ..many.run import patterns, restricted
 from ..many.streams import Shared
 from ..resampling.draws import reflated
@@ -43,8 +42,7 @@ class Flips(Null):
 
     def begin(self) -> tuple[Shared, Model]:
         """The random numbers of a thread, and its model."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
+        with silenced():
             return self.streams.shared(), Permuted(self.design, storage=self.storage)
 
     def fits(self, number: int, state: tuple[Shared, Model]) -> Points:
@@ -87,8 +85,7 @@ def effects_of(model: Model, Y: np.ndarray, known: np.ndarray, reml: bool) -> Ef
         order.setdefault(id(term.codes), []).append(i)
     modes = [np.zeros((len(term.levels), len(term.columns), count)) for term in terms]
     residuals = np.where(np.isnan(Y), np.nan, 0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
+    with silenced():
         for rows, points in _patterns(~np.isnan(Y), known):
             own = model if len(rows) == len(Y) else Permuted(restricted(model.design, rows))
             levels = [np.unique(term.codes[rows]) for term in terms]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.design import Design
-from ..errors import FitError, LmmError, LmmWarning
+from ..errors import FitError, LmmError, silenced
 from ..many.asked import Asked
 from ..many.checkpoint import fingerprint
 from ..many.job import Columns, Job
@@ -69,8 +68,7 @@ class Null(Job):
         A replicate of which a point cannot be fitted, though the data can, has failed: its largest
         cluster is infinite, so that it counts against an effect.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
+        with silenced():
             rows = [self._one(number, state) for number in range(first, stop)]
         names = ("largest", "failed", "doubtful")
         return {

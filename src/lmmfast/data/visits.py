@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, OneRowPerLevelWarning
+from ..errors import DataError, OneRowPerLevelWarning, silenced
 from ..formula.column import Codes
 from ..formula.plan import Plan, plan_of
 from ..formula.repeated import STRUCTURES, Covariance, covariance_of
@@ -133,8 +132,7 @@ def build_repeated(
     """
     covariance = covariance_of(formula)
     table = Table.of(data)
-    with warnings.catch_warnings():  # subjects with one visit are nothing special
-        warnings.simplefilter("ignore", OneRowPerLevelWarning)
+    with silenced(OneRowPerLevelWarning):  # subjects with one visit are nothing special
         given = {"weights": weights, "offset": offset, "contrasts": contrasts}
         made = build(covariance.formula, table, **given)
     visits = replace(_visits(covariance, made), absent=_absent(covariance, made, table))

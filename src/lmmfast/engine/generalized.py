@@ -10,7 +10,6 @@ likelihood, in which beta is integrated out (`restricted`).
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from ..errors import ConvergenceWarning, FitError, SeparationWarning, warn
+from ..errors import ConvergenceWarning, FitError, SeparationWarning, silenced, warn
 from ..memory import in_file
 from .compiled import Engine
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
@@ -293,8 +292,7 @@ class GeneralizedModel(Machine):
 
     def _compile_again(self, merge: bool) -> None:
         """Compiles the model anew; who reads the one that there was goes on with that."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is to be said of the columns was said
+        with silenced():  # what is to be said of the columns was said
             self._engine = Engine(self.design, self._storage, self._made(self.design, merge))
         self._core = self._engine.core
         self.structured = structured(self._engine)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..engine.options import Options
 from ..engine.psi import minimum_with
-from ..errors import FitError, LmmWarning, SeparationWarning
+from ..errors import FitError, SeparationWarning, silenced
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -25,8 +25,7 @@ def model_of(fit: Fit) -> Model:
 
 def model_of_part(fit: Fit, design: Design) -> Model:
     """A part of a fit's model; what its warnings say was said about the whole."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
+    with silenced():
         return fit.model.with_design(design)
 
 
@@ -34,8 +33,7 @@ def model_by(model: Any, reml: bool) -> Any:
     """The model by the criterion that is asked for: a generalized one is compiled for its own."""
     if not hasattr(model, "by_criterion"):
         return model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
+    with silenced():
         return model.by_criterion(reml)
 
 
@@ -60,9 +58,8 @@ def refitted(
     reml = fit.reml if reml is None else reml
     options = Options(reml, first, free=free)
     model = model_by(model, reml)
-    with warnings.catch_warnings():
-        if getattr(fit.estimates, "separation", ()):  # which was said of the fit itself
-            warnings.simplefilter("ignore", SeparationWarning)
+    separated = getattr(fit.estimates, "separation", ())  # which was said of the fit itself
+    with silenced(SeparationWarning) if separated else nullcontext():
         return fit.remade(model.minimize(options), model.design, model)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..data.responses import check_again
 from ..engine.estimates import Estimates
 from ..engine.generalized import GeneralizedModel
 from ..engine.model import CERTIFIED, RESOLUTION, Model
-from ..errors import LmmError
+from ..errors import LmmError, silenced
 from ..fit import Fit
 from ..inference.ddf import method_of
 from ..inference.intervals.parameters import natural_extra
@@ -30,8 +29,7 @@ def fitted_columns(
     if isinstance(model, Model) and plain and want.is_compiled:
         return _compiled(model, values, weights, want)
     out = no_fits(model, want, values.shape[1], "")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silenced():
         for i in range(values.shape[1]):
             own = None if weights is None else weights[:, i]
             _fill(out, i, model, values[:, i], own, want)

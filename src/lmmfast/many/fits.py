@@ -130,7 +130,9 @@ class ManyFits(tables.Printed):
         try:
             import pyarrow as pa
         except ImportError as error:
-            raise ImportError("to_arrow() needs pyarrow: pip install 'lmmfast[parquet]'") from error
+            raise ImportError(
+                "to_arrow() needs the package pyarrow: pip install 'lmmfast[parquet]'"
+            ) from error
 
         return pa.Table.from_pandas(self.to_frame(), preserve_index=False)
 

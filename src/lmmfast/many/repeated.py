@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import FitError, LmmWarning
+from ..errors import FitError, silenced
 from ..inference.intervals.repeated import covariances_of
 from ..inference.rows.predict import fitted_of
 from ..inference.rows.repeated import correlated
@@ -44,8 +43,7 @@ def bootstrapped(
     names = pd.Series(told(fit)).index
     rows = []
     for y in drawn(fit, checked_count(n), seed):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
+        with silenced():
             try:
                 found = pd.Series(told(fit.refit(y))).to_numpy(float)
             except FitError:

@@ -11,7 +11,6 @@ the same.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -21,6 +20,7 @@ import numpy as np
 from ..data.arrays import design_of
 from ..engine.model import Model
 from ..engine.relations import covariance
+from ..errors import silenced
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -73,8 +73,7 @@ def _rotation(design: Design) -> Rotation | None:
     values, U = np.linalg.eigh(covariance(term.relation, term.codes))
     z = float(term.z[0, 0]) * np.sqrt(np.maximum(values, 0.0))
     X = U.T @ design.X
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one row a level, which K tells from the residuals
+    with silenced():  # one row a level, which K tells from the residuals
         own = np.arange(design.n, dtype=np.int32), z[:, None]
         made = design_of(U.T @ np.arange(float(design.n)), X, [own], None, None)
     return Rotation(U, made)

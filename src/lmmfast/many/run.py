@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ..data.relationship import related_groups
 from ..data.rows import Rows
 from ..data.terms import RandomTerm
 from ..engine.generalized import GeneralizedModel
-from ..errors import LmmError
+from ..errors import LmmError, silenced
 from .asked import Asked
 from .checkpoint import Checkpoint, fingerprint
 from .columns import AnyModel, fitted_columns, no_fits
@@ -81,8 +80,7 @@ class ColumnsJob(Job):
         if not self._is_lent:
             self._is_lent = True
             return _State(self.model, self.want)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silenced():
             return _State(self.model.with_design(self.model.design), self.want)
 
     def part(self, first: int, stop: int) -> Any:
@@ -181,8 +179,7 @@ class _State:
         if key not in self._some:
             while len(self._some) >= HELD:
                 self._some.popitem(last=False)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with silenced():
                 try:
                     design = restricted(self._whole.design, np.flatnonzero(has))
                     self._some[key] = self._whole.with_design(design)

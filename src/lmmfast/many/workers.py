@@ -9,6 +9,7 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FitError, LostWorkerWarning, warn
@@ -98,7 +99,8 @@ class _Threads:
         self._made, self._lock = 1, threading.Lock()
 
     def send(self, first: int, stop: int) -> Any:
-        return self._pool.submit(self._run, first, stop, self._job.part(first, stop))
+        part = self._job.part(first, stop)
+        return self._pool.submit(copy_context().run, self._run, first, stop, part)
 
     def _run(self, first: int, stop: int, part: Any) -> Columns:
         state = self._borrow()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..data.rows import RowColumns
 from ..engine.residual import linear_model
-from ..errors import LmmWarning
+from ..errors import silenced
 from ..inference.wald import t_pvalues
 from ..many.checkpoint import fingerprint
 from ..many.columns import AnyModel, fitted_columns
@@ -58,8 +57,7 @@ class Replicates(Job):
         return vars(self) | {"spare": []}
 
     def begin(self) -> tuple[Any, Null | None]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
+        with silenced():
             model = self.spare.pop() if self.spare else self.made(self.design)
             null = None
             if self.by_likelihood:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from ..engine.generalized import GeneralizedModel
 from ..engine.options import MAX_EVALS
 from ..engine.residual import linear_model
-from ..errors import DataError, IdentifiabilityWarning, LmmWarning, RankDeficientWarning
+from ..errors import DataError, IdentifiabilityWarning, RankDeficientWarning, silenced
 from ..many.asked import Asked
 from ..many.columns import AnyModel
 from ..many.generalized import GeneralizedSimulator
@@ -76,9 +76,7 @@ class Simulation:
         self, sizes: Sizes, n: int, *, branch: int = 0, quiet: bool = False
     ) -> tuple[Replicates, Outcome]:
         """What there is to do for a size, and its outcome but for what is found."""
-        with warnings.catch_warnings():
-            if quiet:
-                warnings.simplefilter("ignore", LmmWarning)
+        with silenced() if quiet else nullcontext():
             study = self.sized(sizes)
             model = self._model(study)
         assumed, tested = self._assumed(study, model)
@@ -112,9 +110,7 @@ class Simulation:
     ) -> Outcome:
         """The outcome, with what is found. before: replicates of other sizes in the checkpoint."""
         how: dict[str, Any] = {"threads": self.threads, "client": self.client}
-        with warnings.catch_warnings():
-            for said in (IdentifiabilityWarning, RankDeficientWarning):
-                warnings.simplefilter("ignore", said)
+        with silenced(IdentifiabilityWarning, RankDeficientWarning):
             found = run_job(job, checkpoint=kept, done=before, what="power", **how)
         return replace(outcome, found=found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..data.arrays import design_of
 from ..data.design import Design
 from ..engine.model import Model
 from ..engine.relations import refuse_related
-from ..errors import DataError, LmmError
+from ..errors import DataError, LmmError, silenced
 from ..many.asked import Asked
 from ..many.checkpoint import fingerprint
 from ..many.columns import fill_row, no_fits
@@ -67,8 +66,7 @@ class Cases(Job):
     def run(self, state: None, first: int, stop: int, part: Any) -> Columns:
         out = no_fits(self.model, self.want, stop - first, "")
         shared = self._streams.shared()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silenced():
             for i in range(first, stop):
                 drawn = shared.at(i).integers(0, len(self._ends) - 1, len(self._ends) - 1)
                 self._fill(out, i - first, drawn)

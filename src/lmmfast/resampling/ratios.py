@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..engine.options import MAX_EVALS
+from ..errors import silenced
 from ..inference.hypotheses.regression import Regression
 from ..inference.refits import model_of
 from ..many.asked import Asked
@@ -45,8 +45,7 @@ class Mixed:
 
     def copied(self) -> Mixed:
         """For another thread."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silenced():
             return Mixed(self.model.with_design(self.model.design), self.want)
 
     def objectives(self, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.rows import Rows
-from ..errors import DataError, LmmError
+from ..errors import DataError, LmmError, silenced
 from ..fit import Fit
 from ..inference.ddf import check_choice, mixed_only
 from ..sources.archive import write
@@ -110,8 +109,7 @@ def restored(data: bytes, name: str, names: Mapping[str, Any], kinds: Mapping[st
     """A fit of a file's bytes; messages call it `name`."""
     header, arrays = unpacked(data, name)
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # what is to be said of the fit was said
+        with silenced(), np.errstate(all="ignore"):  # what is to be said of the fit was said
             return _fit_of(header, arrays, names, kinds)
     except Damage as error:
         raise damaged(name, str(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..data.design import Design, Given
 from ..data.relationship import Precision
 from ..data.rows import Rows
 from ..engine.model import CERTIFIED
-from ..errors import DataError
+from ..errors import DataError, silenced
 from ..fit import Fit
 from ..sources.given import design_from
 from .lean import digest_of, fingerprint
@@ -76,8 +75,7 @@ class Verification:
 
 def verify(fit: Fit, data: Any, make: Any) -> Verification:
     """As `lmmfast.verify`; `make` makes the model of a design."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is to be said of the fit was said
+    with silenced():  # what is to be said of the fit was said
         design = design_of_data(fit, data)
         _check_columns(fit, design)
         value, gain, slope = _evaluated(fit, design, make)

@@ -31,7 +31,8 @@ class CrossProducts(Totals):
     """Cross-products of the columns of a mixed model over some rows: all that a fit needs of them.
 
     Those of one `Spec` can be added and taken away, whatever levels their grouping factors have:
-    chunks of a large file, parts that live on several machines, the rows of a new day.
+    chunks of a large file, parts that live on several machines, the rows of a new day. Several
+    threads may read them at a time, one may change them.
 
     Parameters
     ----------

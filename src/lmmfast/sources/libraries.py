@@ -134,17 +134,22 @@ def reading(name: str) -> Iterator[None]:
 
 
 def imported(module: str, extra: str, what: str) -> Any:
-    """A module that reads `what`; who lacks it is told what to install."""
+    """A module that reads `what`; ImportError that says what to install without it."""
     import importlib
 
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise DataError(
-            f"reading a {what} needs {package}, which is not installed: "
-            f"pip install 'lmmfast[{extra}]'"
+        raise ImportError(
+            f"reading {what} needs the package {package}: pip install 'lmmfast[{extra}]'"
         ) from error
+
+
+def arrow_for(path: Any, kind: str) -> Any:
+    """pyarrow's module of datasets, to read a file of a kind, "parquet" or "ipc"."""
+    name = "a Parquet" if kind == "parquet" else "an Arrow"
+    return imported("pyarrow.dataset", "parquet", f"{name} file {str(path)!r}")
 
 
 # ---- DuckDB -------------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ def duckdb_source(data: Any) -> Source | None:
         finally:
             batches.close()  # the connection is the user's
 
-    imported("pyarrow", "duckdb", "DuckDB relation")
+    imported("pyarrow", "duckdb", "a DuckDB relation")
     return Source("the DuckDB relation", tuple(data.columns), frames)
 
 

@@ -17,6 +17,7 @@ from ..data.columns import Table
 from ..errors import DataError
 from .libraries import (
     ONE_SHOT,
+    arrow_for,
     arrow_source,
     dask_source,
     dataset_source,
@@ -174,14 +175,14 @@ def files_source(
     if kind == "text":
         names = columns_of(paths[0], text)
         return Source(name, names, lambda _, n: text_frames(paths, text, numeric, min(n, most)))
-    dataset = imported("pyarrow.dataset", "parquet", f"Parquet file {str(paths[0])!r}")
+    dataset = arrow_for(paths[0], kind)
     with reading(name):
         opened = dataset.dataset([str(path) for path in paths], format=kind)
     return dataset_source(opened, name)
 
 
 def _folder(folder: Path, name: str) -> Source:
-    dataset = imported("pyarrow.dataset", "parquet", f"directory of Parquet files {name}")
+    dataset = imported("pyarrow.dataset", "parquet", f"a directory of Parquet files {name}")
     files = _files_in(folder)
     if not files:
         others = [path for path in sorted(folder.iterdir()) if ending(path) in KINDS]

@@ -180,10 +180,18 @@ def read_text(paths: Sequence[Path], text: Text, numeric: Collection[str] = ()) 
         _check_numbers(path, frames[-1], text, numeric)
     for path, frame in zip(paths[1:], frames[1:], strict=True):
         _check_alike(paths[0], frames[0], path, frame)
+    whole = frames[0] if len(frames) == 1 else _concatenated(frames)
+    return whole.set_axis(_written(whole.columns, paths[0], text), axis=1)
+
+
+def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    if int(pd.__version__.split(".")[0]) > 2:
+        return pd.concat(frames, ignore_index=True)
     with catch_warnings():  # pandas 2 announces another type for columns without a value in a file
         simplefilter("ignore", FutureWarning)
-        whole = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-    return whole.set_axis(_written(whole.columns, paths[0], text), axis=1)
+        return pd.concat(frames, ignore_index=True)
 
 
 def text_frames(
@@ -371,6 +379,10 @@ def _reading(path: Path, text: Text) -> Iterator[None]:
         raise _undecoded(path, text, b"") from None
     except MemoryError:
         raise
+    except ImportError as error:  # only pandas unpacks .zst, by another package
+        raise ImportError(
+            f"reading {str(path)!r} needs the package zstandard: pip install zstandard"
+        ) from error
     except Exception as error:  # each format and compression has exceptions of its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {str(path)!r}: {reason}") from error

@@ -11,7 +11,6 @@ deviance).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ import numpy as np
 
 from ...engine.criterion import Criterion, PhiCriterion
 from ...engine.psi import PsiCriterion, XiCriterion
-from ...errors import ConvergenceWarning, FitError, LmmWarning, warn
+from ...errors import ConvergenceWarning, FitError, silenced, warn
 from ...plots import profiles as _pictures
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ..ddf import check_choice, check_level, without_residual_structure
@@ -249,8 +248,7 @@ class _Machine:
             return base.model
         three = zip(base.design.terms, columns, self._plain, strict=True)
         terms = tuple(term if new == old else term.chosen(new) for term, new, old in three)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
+        with silenced():
             return base.model.with_design(replace(base.design, terms=terms))
 
     def _theta(self, model: Any, columns: Columns) -> np.ndarray:

@@ -5,7 +5,6 @@ At the variance parameters of the fit in closed form (deletion.py); refined, the
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from ...effects import standard_errors
 from ...engine.criterion import PhiCriterion
 from ...engine.free import directions
 from ...engine.relations import refuse_related, refuse_several
-from ...errors import DataError, FitError, FormulaError, LmmWarning
+from ...errors import DataError, FitError, FormulaError, silenced
 from ...linalg import trust_step
 from ..ddf import check_choice, without_residual_structure
 from .deletion import Deletion, groups
@@ -173,8 +172,7 @@ def _column(left: list[Left], name: str, missing: Any) -> np.ndarray:
 def _stepped(fit: Fit, rows: np.ndarray) -> Estimates | None:
     """The model without some rows, one step from the fit's theta; None if it lacks a parameter."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LmmWarning)
+        with silenced():
             model = fit.model.with_design(without(fit.design, rows))
             if model.theta_entries != fit.model.theta_entries:
                 return None

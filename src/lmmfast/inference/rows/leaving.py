@@ -8,7 +8,6 @@ structure, the model is made anew.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 
 from ...data.rows import Remaining
 from ...engine.identify import are_told_apart
-from ...errors import DataError, FitError, LmmWarning
+from ...errors import DataError, FitError, silenced
 from ..refits import refitted
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ class Leaving:
         if self._are_identified and fit.design.residual is None:
             free = fit.estimates.free
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", LmmWarning)
+                with silenced():
                     found = self.model.again(remaining, reml=fit.reml, start=self._start, free=free)
                 return Left(found, found.status, remaining)
             except FitError:
@@ -98,8 +96,7 @@ class Leaving:
         """The fit of a new model of the other rows."""
         fit = self._fit
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", LmmWarning)
+            with silenced():
                 model = fit.model.with_design(without(fit.design, rows))
                 if model.theta_entries != fit.model.theta_entries:
                     return None, "columns of random terms are linearly dependent"
@@ -116,8 +113,7 @@ class Leaving:
 
 def copied(fit: Fit) -> Model:
     """The model of a fit once more."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LmmWarning)
+    with silenced():
         return fit.model.with_design(fit.design)
 
 

@@ -6,7 +6,6 @@ A `Deletion` takes a random effect out for a test, whether a formula can say so 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ... import tables
-from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning
+from ...errors import DataError, IdentifiabilityWarning, RankDeficientWarning, silenced
 from ...linalg import triangular_root
 from ..refits import model_of_part, refitted, without_random
 from ..rows.quality import columns_of_terms
@@ -506,9 +505,9 @@ def _free_of(fit: Fit, model: Model, kept: Sequence[int | None]) -> Free | None:
 def refit_reduced(fit: Fit, reduction: Reduction) -> Fit:
     """The smaller model fitted, from where the larger one ended."""
     design = reduced_design(fit.design, reduction.parts)
-    with warnings.catch_warnings():  # the larger model gave these already
-        warnings.simplefilter("ignore", RankDeficientWarning)
-        warnings.simplefilter("ignore", IdentifiabilityWarning)
+    with silenced(
+        RankDeficientWarning, IdentifiabilityWarning
+    ):  # the larger model gave these already
         model = fit.model.with_design(design)
         if any(term.covariance is not None for term in design.terms):
             return refitted(fit, model, None)  # a structure has its own start

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ...data.design import Given
 from ...effects import is_custom
-from ...errors import DataError, FitError, LmmWarning, UnusedContrastsWarning, warn
+from ...errors import DataError, FitError, LmmWarning, UnusedContrastsWarning, silenced, warn
 from ...formula.plan import plan_of
 from ...formula.update import updated
 from ...sources.given import design_from
@@ -61,9 +61,8 @@ def update(
         now = now._replace(relationship=_still_there(formula, now.relationship))
     family = (other or {}).get("family", fit.family)
     kind = None if family is None else family.response
-    with warnings.catch_warnings():
-        if asked.contrasts is AS_BEFORE:  # those of factors that are gone were not asked for now
-            warnings.simplefilter("ignore", UnusedContrastsWarning)
+    before = asked.contrasts is AS_BEFORE  # those of factors that are gone were not asked for now
+    with silenced(UnusedContrastsWarning) if before else nullcontext():
         design = design_from(formula, *now[:5], kind, *now[5:])
     if given.data is AS_BEFORE:
         _note_changes(fit.design, design)
