@@ -115,8 +115,13 @@ class RepeatedDesign(Design):
     @property
     def plan(self) -> Plan:
         """What the fixed part of the formula needs."""
-        whole = plan_of(self.seen.covariance.formula)
-        return replace(whole, formula=replace(whole.formula, random=()), random=(), groups=())
+        return plan_beside(self.seen.covariance)
+
+
+def plan_beside(covariance: Covariance) -> Plan:
+    """What the fixed part of the formula needs."""
+    whole = plan_of(covariance.formula)
+    return replace(whole, formula=replace(whole.formula, random=()), random=(), groups=())
 
 
 def build_repeated(
@@ -147,10 +152,12 @@ def repeated(
     """The design without the random terms that stand for the covariance term."""
     recipe = made.recipe
     assert recipe is not None
+    fixed = {atom.label for atom in plan_beside(visits.covariance).atoms}
+    codings = {label: own for label, own in recipe.codings.items() if label in fixed}
     own = vars(made) | {
         "formula": formula,
         "terms": (),
-        "recipe": replace(recipe, random_layouts=(), groupings=()),
+        "recipe": replace(recipe, codings=codings, random_layouts=(), groupings=()),
         "given": given,
     }
     return RepeatedDesign(**own, visits=visits, patterned=patterned)

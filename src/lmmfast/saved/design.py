@@ -15,9 +15,11 @@ from ..data.responses import Outcome
 from ..data.rows import RowColumns, Rows
 from ..data.structures import Structure
 from ..data.terms import RandomTerm
+from ..data.visits import plan_beside
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
 from ..formula.plan import Plan, plan_of
+from ..formula.repeated import covariance_of
 from ..sources.records import Reader
 from ..sources.verify import Damage, fields, items, text, whole
 from .kept import Cells, KeptColumns, KeptSums, KeptVariable
@@ -221,8 +223,11 @@ _CELLS = Kind(
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
-    """What `write_design` wrote; `names` has the functions of the caller."""
+def read_design(
+    item: Any, names: Mapping[str, Any], reader: Reader, fixed_only: bool = False
+) -> Design:
+    """What `write_design` wrote; `names` has the functions of the caller. `fixed_only`: of a model
+    for repeated measures, whose covariance term is no random one."""
     own = fields(item, _DESIGN)
     formula = text(own["formula"], "the formula")
     recipe = None
@@ -232,7 +237,8 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
             if isinstance(own["recipe"], dict)
             else False
         )
-        recipe = read_recipe(own["recipe"], _plan(formula, python), names, reader)
+        plan = fixed_plan(formula) if fixed_only else _plan(formula, python)
+        recipe = read_recipe(own["recipe"], plan, names, reader)
     x_names = many(TEXT).read(own["x_names"], "the fixed effects", reader)
     if recipe is not None and recipe.fixed_layout.names != x_names:
         raise Damage("the fixed effects are not the columns of the recipe")
@@ -241,7 +247,8 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
     levels = _levels_of(own["levels"], given, sums, recipe, reader)
     fixed = _columns_of(own["fixed"], len(x_names), sums, levels, reader)
     terms = tuple(_read_term(one, i, recipe, (sums, levels), reader) for i, one in enumerate(given))
-    if not terms or (recipe is not None and len(recipe.random_layouts) != len(terms)):
+    wrong = recipe is not None and len(recipe.random_layouts) != len(terms)
+    if wrong or bool(terms) == fixed_only:
         raise Damage("the random terms are not those of the recipe")
     _check_factors(terms)
     return Design(
@@ -259,6 +266,14 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
         given=_given_of(own["given"], reader),
         residual=read_residual(own["residual"], sums.n, isinstance(sums, Rows), reader),
     )
+
+
+def fixed_plan(formula: str) -> Plan:
+    """The plan of the fixed part of a formula for repeated measures."""
+    try:
+        return plan_beside(covariance_of(formula))
+    except FormulaError as error:
+        raise Damage(f"the formula cannot be read ({error})") from None
 
 
 def _plan(formula: str, python: bool) -> Plan:

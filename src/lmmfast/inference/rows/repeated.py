@@ -100,8 +100,8 @@ def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
     mean = predict(fit, table, "none", "error", offset, False, 0)
     y, values = _responses(fit, table), mean.to_numpy().copy()
     visits = own.design.seen
-    subject = _column(table, visits.covariance.subject).as_factor().codes
-    visit, group = _visit_of(fit, table), _group_of(fit, table)
+    subject = column_in(table, visits.covariance.subject).as_factor().codes
+    visit, group = visits_in(fit, table), groups_in(fit, table)
     w = weights_of(fit, table, None, table.n)
     order = np.argsort(subject, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(subject[order])) + 1):
@@ -118,13 +118,14 @@ def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
 def _responses(fit: Fit, table: Table) -> np.ndarray:
     """The response of new rows; NaN where it, or what it is made of, is missing."""
     plan, recipe = fit.design.plan, recipe_of(fit)
-    columns = {name: _column(table, name) for name in plan.response.names if table.has(name)}
+    columns = {name: column_in(table, name) for name in plan.response.names if table.has(name)}
     found = value_of(plan.response, columns, recipe.memory, table.n)
     assert isinstance(found, dict)
     return np.array(next(iter(found.values())), dtype=float)
 
 
-def _column(table: Table, name: str) -> Column:
+def column_in(table: Table, name: str) -> Column:
+    """A column that new data must have."""
     if not table.has(name):
         raise table.lacks(name, DataError, "the column")
     return table.column(name)
@@ -152,20 +153,23 @@ def visit_variance(fit: Fit, newdata: Any) -> np.ndarray:
         return np.asarray(of_rows if fit.weights is None else of_rows / fit.weights)
     table = Table.of(newdata)
     same = spatial or np.ptp(variance[0]) == 0  # then visits need not be known
-    visit = np.zeros(table.n, int) if same else _visit_of(fit, table)
-    return np.asarray(variance[_group_of(fit, table), visit])
+    visit = np.zeros(table.n, int) if same else visits_in(fit, table)
+    return np.asarray(variance[groups_in(fit, table), visit])
 
 
-def _visit_of(fit: Fit, table: Table) -> np.ndarray:
+def visits_in(fit: Fit, table: Table) -> np.ndarray:
     """Which visit each row of new data is."""
     own: Any = fit
     visits = own.design.seen
     if visits.places is None:
         return _places(table, visits.covariance.visit[0], visits.labels)
-    raise DataError("places of new data are not known to the fit: sp_exp predicts means alone")
+    raise DataError(
+        "places of new data are not known to the fit: of new rows sp_exp has means alone, no "
+        "prediction intervals and no drawn responses"
+    )
 
 
-def _group_of(fit: Fit, table: Table) -> np.ndarray:
+def groups_in(fit: Fit, table: Table) -> np.ndarray:
     """Which group's covariance each row of new data has."""
     own: Any = fit
     visits = own.design.seen
