@@ -126,13 +126,34 @@ def test_few_numbers_and_a_missing_value_spelt_out(entry):
     assert len(fit.params) == 6
 
 
-LABELS = {
+NUMBERS = {
     "digit strings": text(FEW),
     "decimal doses": pd.Series(np.array(["0.5", "1.0", "2.5"])[FEW % 3]),
     "doses with commas": pd.Series(np.array(["0,5", "1,0", "2,5"])[FEW % 3]),
+    "whole numbers": text(np.arange(N) % 24 + 301),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_nothing_but_numbers_is_a_factor_and_said_to_be_one(kind):
+    with pytest.warns(
+        NumbersAsTextWarning, match=r"'k' is text, but .* entries are numbers"
+    ) as caught:
+        fit = lmer("y ~ k + (1 | g)", trial(k=NUMBERS[kind]))
+    assert len(fit.params) == NUMBERS[kind].nunique()
+    assert "write factor(k)" in str(caught[0].message) and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LmmWarning)
+        assert len(lmer("y ~ factor(k) + (1 | g)", trial(k=NUMBERS[kind])).params) == len(
+            fit.params
+        )
+        lmer("y ~ k + (1 | g)", trial(k=NUMBERS[kind].astype("category")))
+
+
+LABELS = {
+    "zeros before them": text(FEW).str.zfill(2),
     "a control": text(FEW, control=[*range(0, N, 4)]),
     "an open end": pd.Series(np.array(["1", "2", "3", "4", "5+"])[FEW - 1]),
-    "subjects": text(np.arange(N) % 24 + 301),
     "ids with letters": pd.Series([f"{i % 20}{'ab' if i % 3 else ''}" for i in range(N)]),
     "some ids with letters": pd.Series([f"{i % 60}{'a' if i % 60 < 8 else ''}" for i in range(N)]),
     "words": pd.Series(np.array(["yes", "no", "7"])[FEW % 3]),
@@ -200,4 +221,6 @@ def test_columns_of_statsmodels_interface():
     ):
         with pytest.raises(DataError, match=r"'h' is text.*'\?' \(row 4\)"):
             call("h")
-        assert call("z").fit().converged
+        with pytest.warns(NumbersAsTextWarning, match=r"'z' is text"):
+            assert call("z").fit().converged
+    assert mixedlm("y ~ C(z)", frame, groups="g").fit().converged

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import __version__
 from .errors import LmmWarning
-from .sources.paths import MISSING, Looks, Text, columns_of, expand, kind_of, read_text
+from .sources.paths import MISSING, Text, TextFormatError, columns_of, expand, kind_of, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:  # with the table of what each way would take
         print(f"lmmfast: error: {error or 'out of memory'}", file=sys.stderr)
         return 2
-    except Looks as error:
+    except TextFormatError as error:
         print(f"lmmfast: error: {error.found}: give {said(error.options)}", file=sys.stderr)
         return 2
     except (CommandError, ValueError) as error:  # LmmError is one

@@ -364,24 +364,23 @@ def _values(plan: Plan, used: Used) -> dict[str, Values]:
             if not atom.is_name:
                 check_finite(value, atom.label, used.rows)
             elif isinstance(value, Column):
-                check_text(value, used.rows)
+                check_text(value, used.rows, "C" if used.memory.patsy else "factor")
             values[atom.label] = value
     return values
 
 
-def check_text(factor: Column, rows: Positions | None) -> None:
+def check_text(factor: Column, rows: Positions | None, word: str = "factor") -> None:
     """A predictor that is text must not be numbers with a few words among them.
 
     An error where there are many distinct numbers; few may be a factor: a warning. `rows` are the
-    positions of its rows in the data, where these are known.
+    positions of its rows in the data, where these are known; `word` is the formula's for a factor.
     """
     strays = strays_of(factor, rows)
     if strays is None:
         return
     if strays.surely:
-        raise DataError(strays.message(), variable=factor.name, rows=strays.rows())
-    warning = NumbersAsTextWarning(strays.message(), variable=factor.name, rows=strays.rows())
-    warn(warning)
+        raise DataError(strays.message(word), variable=factor.name, rows=strays.rows())
+    warn(NumbersAsTextWarning(strays.message(word), variable=factor.name, rows=strays.rows()))
 
 
 def codings_of(

@@ -204,13 +204,19 @@ class Reported(Fit, Column):
         """
         return tested(self)
 
-    def equation(self, *, numbers: bool = False, width: int = WIDTH) -> Equation:
+    def equation(
+        self, *, numbers: bool = False, short: bool = False, width: int = WIDTH
+    ) -> Equation:
         """The model in LaTeX.
 
         Parameters
         ----------
         numbers : bool, default False
             Estimates in the place of symbols, with the digits of the summary.
+        short : bool, default False
+            Random effects of a term with several columns as one vector, their covariance matrix
+            by its name; with `numbers` their standard deviations. Terms with more than four columns
+            are written so anyway.
         width : int, default 80
             Characters, as they are read, after which a long sum goes on in a new line.
 
@@ -229,7 +235,7 @@ class Reported(Fit, Column):
         >>> print(fit.equation(numbers=True).lines[-1])
         \\varepsilon_{i} &\\sim \\mathcal{N}(0,\\, 30.99^2)
         """
-        return equation(self, numbers, width)
+        return equation(self, numbers, short, width)
 
     def report(self, *, ddf: str | None = None) -> Report:
         """A paragraph for the methods section: how the model was fitted, and of what.
