@@ -97,6 +97,28 @@ def test_limits_of_standard_deviations_are_profiled_if_asked(sleep: lmmfast.LMMF
     np.testing.assert_array_equal(found[["conf.low", "conf.high"]], own)
 
 
+def test_variances_and_covariances(sleep: lmmfast.LMMFit, repeated: lmmfast.MMRMFit) -> None:
+    """broom.mixed's scales = "vcov"."""
+    sd = sleep.tidy("ran_pars", conf_int=True).set_index("term")
+    var = sleep.tidy("ran_pars", conf_int=True, scales="vcov").set_index("term")
+    names = ["var__Intercept", "cov__Intercept.Days", "var__Days", "var__Observation"]
+    assert list(var.index) == names
+    np.testing.assert_allclose(var["estimate"], sleep.varcorr["vcov"].iloc[[0, 2, 1, 3]])
+    for name in ("Intercept", "Days", "Observation"):
+        one, two = sd.loc[f"sd__{name}"], var.loc[f"var__{name}"]
+        np.testing.assert_allclose(two["std.error"], 2 * one["estimate"] * one["std.error"])
+        np.testing.assert_allclose(two["conf.low"], one["conf.low"] ** 2)
+    assert var.loc["cov__Intercept.Days"].iloc[3:].isna().all()
+    visits = repeated.tidy("ran_pars", scales="vcov")
+    wanted = repeated.varcorr.set_index(["var1", "var2"])["vcov"]
+    for term, value in zip(visits["term"], visits["estimate"], strict=True):
+        kind, _, inside = term.partition("__")
+        one, _, two = inside.partition(".")
+        np.testing.assert_allclose(value, wanted[one, two if kind == "cov" else None])
+    with pytest.raises(ValueError, match='scales must be "sdcor" or "vcov"'):
+        sleep.tidy(scales="variance")
+
+
 def test_levels(sleep: lmmfast.LMMFit) -> None:
     modes = sleep.tidy("ran_vals", conf_int=True)
     own = sleep.ranef(cond_var=True)["Subject"]

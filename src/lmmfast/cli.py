@@ -128,7 +128,9 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     add_data_arguments(command)
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
-    coding = "coding of factors: treatment, sum, helmert or poly, as in cond=sum"
+    coding = (
+        "coding of factors, as in cond=sum: treatment, sum, sdif, deviation, helmert, poly, SAS"
+    )
     add("--contrasts", metavar="VAR=CODING", nargs="+", action="extend", default=[], help=coding)
     ways = "how the trailing matrix is held (default: the fastest way that fits; see plan)"
     known = ["auto", "dense", "sparse", "iterative"]

@@ -11,6 +11,7 @@ from .inference.rows import generalized as _generalized
 from .inference.rows import influence_generalized as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
+from .inference.rows.given_kind import as_given
 from .inference.rows.shown import Asked, predictions
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ class GeneralizedRows(Fit):
             One value per row; NaN where a predictor is missing or the data say nothing about a row.
         pandas.DataFrame
             With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``. Of an
-            ordered response with ``type="response"``: a column a class.
+            ordered response with ``type="response"``: a column a class. Of new rows in a polars or
+            pyarrow table both are of that library, missing values null.
 
         Raises
         ------
@@ -182,7 +184,8 @@ class GeneralizedRows(Fit):
             form, new_levels, offset, se, interval, level, None, weights, vary_left_out,
             random_only, seed, type, None, marginal,
         )  # fmt: skip
-        return predictions(self, rows_given(self.design, newdata, X, Z), asked)
+        found = predictions(self, rows_given(self.design, newdata, X, Z), asked)
+        return as_given(newdata, found)  # type: ignore[no-any-return]
 
     @hinted
     def influence(self, by: str | None = None, *, levels: Any = None) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 from ..data.columns import Table
 from ..errors import DataError, FitError, LmmWarning
 from ..inference.intervals.repeated import covariances_of
+from ..inference.rows.given_kind import as_given
 from ..inference.rows.predict import fitted_of, predict
 from ..inference.rows.prediction_errors import weights_of
 from ..inference.rows.repeated import column_in, correlated, groups_in, visits_in
@@ -36,7 +37,7 @@ def simulate(fit: Fit, n: int, seed: Any, newdata: Any) -> pd.DataFrame:
     import pandas as pd
 
     if newdata is not None:
-        return _simulated_anew(fit, newdata, n, seed)
+        return as_given(newdata, _simulated_anew(fit, newdata, n, seed))  # type: ignore[no-any-return]
     design = fit.design
     design.rows_for("simulated responses need the rows (or newdata=)")
     index = design.rows if design.index is None else design.index

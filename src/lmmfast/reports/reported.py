@@ -29,6 +29,7 @@ class Reported(Fit, Column):
         conf_method: str = "wald",
         ddf: str | None = None,
         exponentiate: bool = False,
+        scales: str = "sdcor",
         **options: Any,
     ) -> pd.DataFrame:
         """One row a parameter, with the columns of R's broom.mixed.
@@ -51,6 +52,10 @@ class Reported(Fit, Column):
         exponentiate : bool, default False
             Fixed effects and their limits as exp(estimate): odds ratios, rate ratios; standard
             errors by the delta method. Tests are those of the estimate.
+        scales : {"sdcor", "vcov"}, default "sdcor"
+            Variance parameters as standard deviations and correlations, or as variances and
+            covariances ("var__Days", "cov__Intercept.Days"): errors of variances by the delta
+            method, their limits are squares; covariances have neither.
         **options
             More arguments of `conf_int`: ``n``, ``seed``, ... of "boot".
 
@@ -87,7 +92,8 @@ class Reported(Fit, Column):
         >>> fit.tidy()[["term", "estimate", "std.error"]].round(2).values.tolist()[:3]
         [['Intercept', 251.41, 6.82], ['Days', 10.47, 1.55], ['sd__Intercept', 24.74, 5.84]]
         """
-        return tidy(self, effects, conf_int, conf_level, conf_method, ddf, exponentiate, options)
+        how = conf_int, conf_level, conf_method, ddf, exponentiate, scales
+        return tidy(self, effects, *how, options)
 
     def glance(self) -> pd.DataFrame:
         """One row a fit, with the columns of R's broom.mixed.

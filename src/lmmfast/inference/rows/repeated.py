@@ -12,6 +12,7 @@ from ...errors import DataError
 from ...formula.column import Column
 from ..ddf import check_choice, check_level, method_of
 from ..wald import t_quantile
+from .given_kind import as_given
 from .predict import fitted_of, predict, recipe_of, row_series
 from .prediction_errors import SHOWN, check_interval, prediction_frame, weights_of
 from .shown import _one_row
@@ -75,8 +76,19 @@ def predictions(
 ) -> pd.Series | pd.DataFrame:
     """As ``MMRMFit.predict`` documents them."""
     check_interval(interval)
-    if newdata is not None:
-        newdata = _one_row(newdata)
+    rows = None if newdata is None else Table.of(_one_row(newdata))
+    return as_given(newdata, _predictions(fit, rows, offset, se, interval, level, ddf))  # type: ignore[no-any-return]
+
+
+def _predictions(
+    fit: Fit,
+    newdata: Table | None,
+    offset: Any,
+    se: bool,
+    interval: str | None,
+    level: float,
+    ddf: str | None,
+) -> pd.Series | pd.DataFrame:
     predicted = predict(fit, newdata, "none", "error", offset, False, 0)
     if not se and interval is None:
         return predicted
@@ -112,7 +124,7 @@ def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
             left = y[rows][there] - values[rows][there]
             moved = Sigma[:, there] @ np.linalg.solve(Sigma[np.ix_(there, there)], left)
             values[rows] = np.where(there, y[rows], values[rows] + moved)
-    return type(mean)(values, index=mean.index, name=mean.name)
+    return as_given(newdata, type(mean)(values, index=mean.index, name=mean.name))  # type: ignore[no-any-return]
 
 
 def _responses(fit: Fit, table: Table) -> np.ndarray:
