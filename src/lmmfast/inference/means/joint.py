@@ -19,8 +19,9 @@ from ... import tables as _tables
 from ...errors import DataError
 from ..ddf import METHODS, ddf_of, fit_of, method_of
 from ..estimability import openness_of
+from ..wald import statistic_cells
 from .comparisons import contrast_weights
-from .estimates import product, statistic_cells
+from .estimates import product
 from .grid import Grid, terms_of, text
 
 if TYPE_CHECKING:
