@@ -10,7 +10,13 @@ import polars as pl
 import pytest
 
 from lmmfast import MixedLM, lmer, mixedlm
-from lmmfast.errors import DataError, FormulaError, LmmWarning, NumbersAsTextWarning
+from lmmfast.errors import (
+    DataError,
+    FormulaError,
+    LmmWarning,
+    NumbersAsTextWarning,
+    SimilarLevelsWarning,
+)
 
 N = 180
 RNG = np.random.default_rng(12)
@@ -224,3 +230,48 @@ def test_columns_of_statsmodels_interface():
         with pytest.warns(NumbersAsTextWarning, match=r"'z' is text"):
             assert call("z").fit().converged
     assert mixedlm("y ~ C(z)", frame, groups="g").fit().converged
+
+
+ALIKE = {
+    "a letter": (["related", "unrelated", "neutral"], {5: "unrelatet"}, "unrelated"),
+    "a letter too many": (["valid", "other"], {5: "vallid", 9: "vallid"}, "valid"),
+    "changed places": (["valid", "other"], {5: "vaild"}, "valid"),
+    "case": (["valid", "other"], dict.fromkeys(range(0, N, 6), "Valid"), "valid"),
+    "a blank": (["valid cue", "none"], dict.fromkeys(range(0, N, 6), " valid  cue"), "valid cue"),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+@pytest.mark.parametrize("kind", ["text", "category", "polars"])
+def test_levels_that_are_spelt_alike(case, kind):
+    words, slips, right = ALIKE[case]
+    cond = pd.Series(np.array(words)[np.arange(N) % len(words)]).astype(object)
+    for row, word in slips.items():
+        cond[row] = word
+    frame = trial(cond=cond.astype("category") if kind == "category" else cond)
+    data = pl.from_pandas(frame) if kind == "polars" else frame
+    with pytest.warns(SimilarLevelsWarning, match="spelt alike") as caught:
+        fit = lmer("y ~ cond + (1 | g)", data)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    message = str(caught[0].message)
+    wrong = next(iter(slips.values()))
+    assert f"levels {right!r} (" in message and f"{wrong!r}: {right!r}" in message
+    assert len(fit.params) == len(words) + 1 and caught[0].message.variable == "cond"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["related", "unrelated", "neutral"],
+        ["condition A", "condition B", "condition C"],
+        ["male", "female"],
+        ["low", "slow"],
+    ],
+)
+def test_levels_that_only_look_alike(words):
+    cond = np.array(words)[np.arange(N) % len(words)]
+    rare = np.array(["block1", "block2"])[(np.arange(N) == 3).astype(int)]  # numbers are no slips
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LmmWarning)
+        lmer("y ~ cond + rare + (1 | g)", trial(cond=cond, rare=rare))
+        lmer("y ~ 1 + (1 | who)", trial(who=np.where(np.arange(N) % 9 < 5, "Smith", "smith")))

@@ -97,6 +97,10 @@ class Table:
                     "data is a LazyFrame: collect it, data.collect(), or write a file that can be "
                     "streamed, data.sink_parquet(path), and give its path"
                 ) from error
+            if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
+                raise DataError(
+                    "data is a list of records: make a table of it, pandas.DataFrame(data)"
+                ) from error
             raise DataError(
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
                 "(a lazy one collected first) or a dict of arrays"

@@ -35,6 +35,7 @@ from .residual import Residual
 from .residual import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
+from .spelling import check_spelling
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums
 from .term_structure import fewest_levels, structure_of
@@ -365,6 +366,7 @@ def _values(plan: Plan, used: Used) -> dict[str, Values]:
                 check_finite(value, atom.label, used.rows)
             elif isinstance(value, Column):
                 check_text(value, used.rows, "C" if used.memory.patsy else "factor")
+                check_spelling(value)
             values[atom.label] = value
     return values
 
