@@ -411,6 +411,20 @@ def test_verify(fit: Any, tmp_path: Path) -> None:
     assert not found and found.same_responses and not found.same_data
 
 
+def test_verify_with_contrasts_of_every_kind(tmp_path: Path) -> None:
+    table = pd.DataFrame([[1.0, 0], [0, 1], [-1, -1]], ["c", "a", "b"], ["c-b", "a-b"])
+    kinds: list[Any] = [
+        lmmfast.hypotheses({"a-c": "a - c", "b-c": "b - c"}),
+        table,
+        table.to_numpy(),
+        {"x": [1, 0, -1], "y": [0, 1, -1]},
+        "treatment(base='b')",
+    ]
+    for own in kinds:
+        fit = lmer("y ~ cond + phase + (1 | subj)", DATA, contrasts={"cond": own})
+        assert verify(saved(fit, tmp_path), DATA), own
+
+
 def test_verify_says_when_rows_are_missing() -> None:
     fit = LINEAR["slopes"]()
     found = verify(fit, DATA[:-5])

@@ -117,19 +117,22 @@ def write_design(design: Design, writer: RowPacker) -> dict[str, Any]:
         "outcome": optional(OUTCOME.kind).write(design.outcome, writer),
         "residual": write_residual(design.residual, writer),
         "levels": [write_levels(own, writer) for own in writer.levels],
-        "given": None if design.given is None else write_given(design.given, writer),
+        "given": None if design.given is None else write_given(design, writer),
     }
 
 
 _GIVEN = ("weights", "offset", "contrasts", "dispersion", "residual")
 
 
-def write_given(given: Given, writer: Packer) -> dict[str, Any]:
-    """What the fit was asked with besides formula and data; contrasts as far as they are plain."""
-    own, contrasts = given.without_data(), None
+def write_given(design: Design, writer: Packer) -> dict[str, Any]:
+    """What the fit was asked with besides formula and data; contrasts that are not plain, as data
+    frames, by the columns that they gave."""
+    assert design.given is not None
+    own, contrasts = design.given.without_data(), None
     if own.contrasts is not None:
+        plain = {name: _plain(name, spec, design) for name, spec in own.contrasts.items()}
         with suppress(DataError):
-            contrasts = write_value(dict(own.contrasts), writer, "contrasts")
+            contrasts = write_value(plain, writer, "contrasts")
     return {
         "weights": own.weights,
         "offset": own.offset,
@@ -137,6 +140,19 @@ def write_given(given: Given, writer: Packer) -> dict[str, Any]:
         "dispersion": own.dispersion,
         "residual": own.residual,
     }
+
+
+def _plain(name: str, spec: Any, design: Design) -> Any:
+    """Contrasts of a variable that a file can hold: as given, or {column: weights of levels}."""
+    try:
+        write_value(spec, Packer(), "contrasts")
+        return spec
+    except DataError:
+        coding = None if design.recipe is None else design.recipe.codings.get(name)
+    if coding is None or coding.contrast is None:
+        return spec
+    pairs = zip(coding.names, coding.contrast[:-1].T, strict=True)
+    return {label[len(name) + 1 : -1]: np.array(weights) for label, weights in pairs}
 
 
 def _given_of(item: Any, reader: Reader) -> Given | None:
