@@ -154,6 +154,9 @@ def test_nothing_but_numbers_is_a_factor_and_said_to_be_one(kind):
             fit.params
         )
         lmer("y ~ k + (1 | g)", trial(k=NUMBERS[kind].astype("category")))
+        warnings.simplefilter("ignore", LmmWarning)
+        warnings.simplefilter("error", NumbersAsTextWarning)
+        lmer("y ~ k + (0 + factor(k) || g)", trial(k=NUMBERS[kind]))  # it is said to be one
 
 
 LABELS = {

@@ -72,7 +72,8 @@ def _counts(factor: Column) -> list[int] | None:
     """Rows of each level; None where the rows are not known."""
     if not isinstance(factor.codes, np.ndarray) or factor.levels is None:
         return None
-    return np.bincount(factor.codes + 1, minlength=len(factor.levels) + 1)[1:].tolist()
+    counts = np.bincount(factor.codes + 1, minlength=len(factor.levels) + 1)[1:]
+    return [int(count) for count in counts]
 
 
 def _is_rare(one: int, other: int) -> bool:

@@ -40,6 +40,11 @@ class Strays:
     codes: NDArray[Any] | None  # (n,): level of each row, where the rows are known
     surely: bool  # so many distinct numbers can hardly be meant as labels
 
+    @property
+    def are_numbers(self) -> bool:
+        """Whether nothing is there but numbers."""
+        return bool(np.isin(self.kinds, ("number", "comma")).all())
+
     def message(self, factor: str = "factor") -> str:
         """What is wrong and what to do; `factor` is the formula's word for one."""
         n, total = int(self.counts[self.kinds == "number"].sum()), int(self.counts.sum())

@@ -81,10 +81,10 @@ def read_value(item: Any, what: str, reader: Reader, depth: int = 0) -> Any:
     if kind == "column":
         return read_column(item, what, reader)
     if kind == "hypotheses":
-        own = fields(item, ("hypotheses", "rest"))
-        pairs = [items(pair, what, 2) for pair in items(own["hypotheses"], what)]
+        given = fields(item, ("hypotheses", "rest"))
+        pairs = [items(pair, what, 2) for pair in items(given["hypotheses"], what)]
         texts = tuple((text(name, what), text(said, what)) for name, said in pairs)
-        return Hypotheses(texts, flag(own["rest"], what))
+        return Hypotheses(texts, flag(given["rest"], what))
     return read_label(item)
 
 
