@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from design_check import N, trials
 
+import lmmfast
 from lmmfast.data.design import Design, build
-from lmmfast.errors import DataError
+from lmmfast.errors import DataError, FormulaError
 
 
 @pytest.fixture
@@ -141,3 +143,16 @@ def test_data_are_not_changed_or_shared(frame: pd.DataFrame) -> None:
     design = build("y ~ x * f + (x | g)", frame, weights="w.t")
     pd.testing.assert_frame_equal(frame, before)
     assert not np.shares_memory(design.y, frame.y.to_numpy())
+
+
+@pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("library", [pd, pl])
+def test_a_file_read_by_another_separator(tmp_path, sign, name, library):
+    path = tmp_path / "trials.csv"
+    path.write_text(f"subj{sign}rt (ms)\n" + "".join(f"{i % 3}{sign}{i}\n" for i in range(12)))
+    for response in ("`rt (ms)`", "rt"):
+        with pytest.raises(FormulaError, match=f"one column.*separated by {name}") as caught:
+            lmmfast.lmer(f"{response} ~ 1 + (1 | subj)", library.read_csv(path))
+        assert f"sep={sign!r}" in str(caught.value)
+    with pytest.raises(FormulaError, match=r"the columns are y$"):
+        lmmfast.lmer("z ~ 1 + (1 | g)", pd.DataFrame({"y": [1.0, 2.0]}))

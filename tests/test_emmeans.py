@@ -186,8 +186,8 @@ def test_columns_that_were_dropped_change_nothing():
     with pytest.warns(RankDeficientWarning):
         fit = lmer("angle ~ recipe + temp + temperature + (1 | recipe:replicate)", frame)
     plain = lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", frame)
-    found = emmeans(fit, "recipe", contrasts="pairwise").contrasts
-    wanted = emmeans(plain, "recipe", contrasts="pairwise").contrasts
+    found = emmeans(fit, "recipe", contrasts="pairwise").contrasts.to_frame()
+    wanted = emmeans(plain, "recipe", contrasts="pairwise").contrasts.to_frame()
     pd.testing.assert_frame_equal(found, wanted, rtol=1e-6)
     # the mean temperature is not the temperature of any level
     assert emmeans(fit, "temperature").table["emmean"].isna().all()
@@ -233,10 +233,12 @@ def test_offset_given_as_an_array():
 
 def test_contrasts_by_matrix_table_and_name(machines):
     rows = np.array([[1, -0.5, -0.5], [0, 1, -1]])
-    found = emmeans(machines, "Machine", contrasts=rows).contrasts
-    named = emmeans(machines, "Machine", contrasts={"rest": rows[0], "BC": rows[1]}).contrasts
+    found = emmeans(machines, "Machine", contrasts=rows).contrasts.to_frame()
+    named = emmeans(
+        machines, "Machine", contrasts={"rest": rows[0], "BC": rows[1]}
+    ).contrasts.to_frame()
     table = pd.DataFrame(rows, index=["rest", "BC"], columns=list("ABC"))
-    framed = emmeans(machines, "Machine", contrasts=table).contrasts
+    framed = emmeans(machines, "Machine", contrasts=table).contrasts.to_frame()
     pd.testing.assert_frame_equal(named, framed)
     assert found["contrast"].to_list() == ["c0", "c1"]
     assert named["contrast"].to_list() == ["rest", "BC"]

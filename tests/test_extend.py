@@ -96,7 +96,9 @@ def test_rows_within_cells(sleepstudy) -> None:
 def test_other_tables(sleepstudy) -> None:
     pl = pytest.importorskip("polars")
     found = extend(pl.from_pandas(sleepstudy), along="Subject", to=20)
-    assert found["Subject"].nunique() == 20
+    assert isinstance(found, pl.DataFrame) and found["Subject"].n_unique() == 20
+    arrow = pytest.importorskip("pyarrow").Table.from_pandas(sleepstudy)
+    assert type(extend(arrow, along="Subject", to=20)) is type(arrow)
     assert extend(dict(sleepstudy.items()), along="Subject", to=20)["Subject"].nunique() == 20
 
 

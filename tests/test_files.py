@@ -143,8 +143,8 @@ def written(path: Path, data: pd.DataFrame, **options: str) -> Path:
     return path
 
 
-def looks(path: Path) -> files.Looks:
-    with pytest.raises(files.Looks) as found:
+def looks(path: Path) -> files.TextFormatError:
+    with pytest.raises(files.TextFormatError) as found:
         lmer(FORMULA, path)
     assert "pandas.read_csv" in str(found.value)
     return found.value
@@ -357,4 +357,4 @@ def test_options_of_text_files_are_for_text_files(folder: Path, capsys) -> None:
 
 
 def test_errors_are_of_the_package(folder: Path) -> None:
-    assert issubclass(files.Looks, LmmError)
+    assert issubclass(files.TextFormatError, LmmError)

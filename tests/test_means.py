@@ -198,8 +198,8 @@ def test_contrasts_of_contrasts_and_other_families() -> None:
 
 def test_interactions_in_one_word() -> None:
     fit = fit_of("crossed")
-    one = emmeans(fit, "f * g", contrasts="pairwise", interaction=True).contrasts
-    two = emmeans(fit, "f * g", interaction={"f": "pairwise", "g": "pairwise"}).contrasts
+    one = emmeans(fit, "f * g", contrasts="pairwise", interaction=True).contrasts.to_frame()
+    two = emmeans(fit, "f * g", interaction={"f": "pairwise", "g": "pairwise"}).contrasts.to_frame()
     pd.testing.assert_frame_equal(one, two)
     assert list(one.columns[:2]) == ["f_pairwise", "g_pairwise"]
     with pytest.raises(ValueError, match="a kind for each of f, g"):
@@ -305,3 +305,26 @@ def test_trends_of_streams_and_machines() -> None:
     slope = emtrends(fit, "1", "Days").table
     assert slope["trend"][0] == pytest.approx(fit.params["Days"], rel=1e-9)
     assert slope["SE"][0] == pytest.approx(fit.bse["Days"], rel=1e-9)
+
+
+def test_what_prints_as_a_table_is_used_as_its_frame():
+    machines = lmer("score ~ Machine + (1 | Worker)", datasets.load("Machines"))
+    joint = joint_tests(machines)
+    pairs = emmeans(machines, "Machine", contrasts="pairwise").contrasts
+    for one, column in ((joint, "F"), (pairs, "p")):
+        whole = one.to_frame()
+        assert one[column].equals(whole[column]) and one.loc[0].equals(whole.loc[0])
+        assert one[[column]].equals(whole[[column]]) and len(one) == len(whole)
+        assert list(one) == list(whole.columns) and column in one and "loc" in dir(one)
+        assert np.array_equal(np.asarray(one[[column]]), whole[[column]].to_numpy())
+        assert np.asarray(one).shape == whole.shape
+        assert (
+            column in one.to_latex() and column in one.to_markdown() and "<table" in one.to_html()
+        )
+        assert not hasattr(one, "nothing_like_this")
+    assert str(joint).splitlines() == [
+        "Joint tests of contrasts of means:",
+        "term     df1  df2       F       p",
+        "Machine    2   46  87.798  <2e-16",
+        "Degrees of freedom: Satterthwaite",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import sys
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats
 
 import lmmfast
 from lmmfast import DataError, FitError, datasets, emmeans, emtrends, glmer, lmer, mmrm, plots
+from lmmfast.plots.checks import draw_influence
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -682,3 +684,60 @@ def test_frames_need_no_matplotlib(sleep: Any, monkeypatch: pytest.MonkeyPatch) 
     for frame in (plots.caterpillar_frame, plots.coefficients_frame, plots.qq_frame):
         assert len(frame(sleep))
     assert len(sleep.check(30).verdicts) > 5
+
+
+def test_lines_are_averaged_over_what_else_rows_have() -> None:
+    """With another predictor and crossed items a line of a linear effect is straight, and its
+    height the mean of predictions of the level's rows."""
+    rng = np.random.default_rng(3)
+    n = 240
+    data = pd.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "z": rng.normal(size=n),
+            "cond": rng.choice(["a", "b"], n),
+            "subj": [f"s{i}" for i in np.arange(n) % 8],
+            "item": rng.integers(0, 6, n),
+        }
+    )
+    data["y"] = data["x"] + 3 * data["z"] + rng.normal(size=6)[data["item"]] + rng.normal(size=n)
+    fit = lmer("y ~ x + z + cond + (x | subj) + (1 | item)", data)
+    for own in plots.fitted(fit, "x")[:3]:
+        level = own.get_title().split()[1]
+        for line, form in zip(own.get_lines()[1:], ("all", "none"), strict=True):
+            x, y = line.get_data()
+            assert np.abs(np.diff(y, 2)).max() < 1e-9 and len(x) == 40
+            rows = data[data["subj"] == level].assign(x=x[7])
+            assert abs(fit.predict(rows, re_form=form).mean() - y[7]) < 1e-9
+    ax = plots.fitted(fit, "x", ax=plt.subplots()[1])
+    assert all(np.abs(np.diff(line.get_ydata(), 2)).max() < 1e-9 for line in ax.get_lines())
+    conditions = plots.fitted(fit, "cond")[0].get_lines()[1].get_ydata()
+    rows = data[data["subj"] == "s0"]
+    wanted = [fit.predict(rows.assign(cond=own)).mean() for own in ("a", "b")]
+    np.testing.assert_allclose(conditions, wanted, rtol=1e-9)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("at", [[1, 2, 3], [0, 1, 2], [27, 28, 29], [5, 6, 20]])
+def test_names_of_neighbours_do_not_overlap(at: list[int]) -> None:
+    heights = np.full(30, 0.02)
+    heights[at] = [0.3, 0.29, 0.28]
+    frame = pd.DataFrame({"level": [f"subject {i}" for i in range(30)], "cooks_d": heights})
+    figure, ax = plt.subplots(figsize=(4, 3), layout="constrained")
+    draw_influence(ax, frame, "subj")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(box.y1 <= ax.get_window_extent().y1 + 2 for box in boxes)
+    plt.close(figure)
+
+
+def test_the_legend_of_many_modes_is_beside_the_points() -> None:
+    data = datasets.load("kb07")
+    fit = lmer("RTtrunc ~ S + P + (S + P | subj) + (S + P || item)", data)
+    axes = plots.check(fit)
+    axes[0].figure.canvas.draw()
+    (own,) = (ax for ax in axes if ax.get_title() == "normal random effects")
+    assert len(own.get_legend().get_texts()) > 2
+    assert own.get_legend().get_window_extent().y1 < own.get_window_extent().y0
+    plt.close("all")

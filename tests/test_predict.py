@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
-from lmmfast import LMM, datasets, lmer
+from lmmfast import LMM, datasets, glmer, lmer, mmrm
 from lmmfast.errors import DataError, RankDeficientWarning
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
@@ -265,3 +266,42 @@ def test_rows_like_those_of_the_fit_are_predicted(error, streamed):
         assert fit.predict(data).notna().all()
     with pytest.warns(RankDeficientWarning, match="rows 0, 1, 2, 3, 4 and 115 more"):
         fit.predict(data.assign(both=data.both + 0.01))
+
+
+ROWS = {"Days": [3.0, 5.0, np.nan], "Subject": ["308", "309", "309"], "id": ["a", "b", "c"]}
+HIT = {"hit": [0, 1] * 90, "rating": [0, 1, 2] * 60}
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow"])
+@pytest.mark.parametrize("model", ["lmer", "glmer", "ordered", "mmrm"])
+def test_answers_are_of_the_kind_of_the_new_rows(sleepstudy, kind, model):
+    data = sleepstudy.assign(**HIT)
+    fit = {
+        "lmer": lambda: lmer(SLOPES, data),
+        "glmer": lambda: glmer("hit ~ Days + (1 | Subject)", data, "binomial"),
+        "ordered": lambda: glmer("rating ~ Days + (1 | Subject)", data, "ordered"),
+        "mmrm": lambda: mmrm("Reaction ~ Days + ar1(factor(Days) | Subject)", data),
+    }[model]()
+    pandas = pd.DataFrame(ROWS)
+    frame = pl.DataFrame(ROWS, nan_to_null=True)
+    new = frame if kind == "polars" else frame.to_arrow()
+    calls = [{}] if model == "ordered" else [{}, {"se": True}]
+    calls += [{"type": "response"}] if model == "ordered" else []
+    for call in calls:
+        found, wanted = fit.predict(new, **call), fit.predict(pandas, **call)
+        if isinstance(wanted, pd.Series):
+            assert type(found) is (pl.Series if kind == "polars" else pa.ChunkedArray)
+            assert (found.null_count() if kind == "polars" else found.null_count) == 1
+            values = {"": found.to_numpy()}
+            wanted = wanted.to_frame("")
+        else:
+            assert type(found) is type(new)
+            names = found.columns if kind == "polars" else found.column_names
+            assert names == [str(name) for name in wanted.columns]
+            values = {name: found[name].to_numpy() for name in names}
+        for j, own in enumerate(values.values()):
+            np.testing.assert_array_equal(own.astype(float), wanted.iloc[:, j].to_numpy(float))
+    augmented = fit.augment(newdata=new)
+    assert type(augmented) is type(new)
+    if model != "mmrm":
+        assert type(fit.simulate(2, seed=1, newdata=new[:2])) is type(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,28 @@ def test_limits_of_standard_deviations_are_profiled_if_asked(sleep: lmmfast.LMMF
     found = sleep.tidy("ran_pars", conf_int=True, conf_method="profile", conf_level=0.9)
     own = sleep.conf_int(0.9, method="profile", parameters="random")
     np.testing.assert_array_equal(found[["conf.low", "conf.high"]], own)
+
+
+def test_variances_and_covariances(sleep: lmmfast.LMMFit, repeated: lmmfast.MMRMFit) -> None:
+    """broom.mixed's scales = "vcov"."""
+    sd = sleep.tidy("ran_pars", conf_int=True).set_index("term")
+    var = sleep.tidy("ran_pars", conf_int=True, scales="vcov").set_index("term")
+    names = ["var__Intercept", "cov__Intercept.Days", "var__Days", "var__Observation"]
+    assert list(var.index) == names
+    np.testing.assert_allclose(var["estimate"], sleep.varcorr["vcov"].iloc[[0, 2, 1, 3]])
+    for name in ("Intercept", "Days", "Observation"):
+        one, two = sd.loc[f"sd__{name}"], var.loc[f"var__{name}"]
+        np.testing.assert_allclose(two["std.error"], 2 * one["estimate"] * one["std.error"])
+        np.testing.assert_allclose(two["conf.low"], one["conf.low"] ** 2)
+    assert var.loc["cov__Intercept.Days"].iloc[3:].isna().all()
+    visits = repeated.tidy("ran_pars", scales="vcov")
+    wanted = repeated.varcorr.set_index(["var1", "var2"])["vcov"]
+    for term, value in zip(visits["term"], visits["estimate"], strict=True):
+        kind, _, inside = term.partition("__")
+        one, _, two = inside.partition(".")
+        np.testing.assert_allclose(value, wanted[one, two if kind == "cov" else None])
+    with pytest.raises(ValueError, match='scales must be "sdcor" or "vcov"'):
+        sleep.tidy(scales="variance")
 
 
 def test_levels(sleep: lmmfast.LMMFit) -> None:
@@ -286,6 +309,35 @@ def test_equation(sleep: lmmfast.LMMFit) -> None:
     assert numbers[2] == r"\varepsilon_{i} &\sim \mathcal{N}(0,\, 25.59^2)"
     assert sleep.equation().to_latex().startswith("\\begin{equation*}\n\\begin{aligned}")
     assert sleep.equation()._repr_latex_() == sleep.equation().to_markdown()
+
+
+def test_short_equations() -> None:
+    fit = lmer("RTtrunc ~ S + (S + P + C | subj) + (1 | item)", lmmfast.datasets.load("kb07"))
+    long, short = fit.equation(), fit.equation(short=True)
+    assert len(str(short)) < len(str(long)) / 2 and "rho" in str(long) and "rho" not in str(short)
+    assert r"\mathbf{z}_{u,i}^{\top} \mathbf{u}_{\text{subj}[i]}" in short.lines[0]
+    names = r"\mathbf{z}_{u} = (\text{Intercept}, \text{S}, \text{P}, \text{C})"
+    assert short.lines[1].endswith(names)
+    assert str(short.lines[2]).startswith("v_j &")  # one column stays as it is
+    deviations = fit.varcorr.query("group == 'subj' and var2.isna()")["sdcor"]
+    shown = str(fit.equation(short=True, numbers=True))
+    numbers = re.search(r"boldsymbol\{\\sigma\}_\{u\} = \((.*?)\)", shown)
+    assert numbers is not None
+    np.testing.assert_allclose([float(n) for n in numbers[1].split(",")], deviations, rtol=1e-3)
+
+
+def test_thousands_have_commas(data: pd.DataFrame) -> None:
+    many = pd.concat([data] * 7, ignore_index=True)
+    many.loc[:1009, "Reaction"] = np.nan
+    said = str(lmer("Reaction ~ Days + (1 | Subject)", many[:1500]).report())
+    assert "1,010 of 1,260 rows were left out" in " ".join(said.split())
+    whole = str(lmer("Days ~ 1 + (1 | Subject)", many).report())
+    assert "1,260 observations" in " ".join(whole.split())
+
+
+def test_fits_say_where_pictures_are(sleep: lmmfast.LMMFit) -> None:
+    with pytest.raises(AttributeError, match=r"lmmfast\.plots.*lmmfast\[plot\].*fit\.check\(\)"):
+        sleep.plot()
 
 
 def test_equation_of_generalized_models(binary: lmmfast.GLMMFit, hits: dict[str, Any]) -> None:

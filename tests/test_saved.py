@@ -18,6 +18,7 @@ import pytest
 import lmmfast
 from lmmfast import DataError, FitError, glmer, lmer, load, verify
 from lmmfast.cli import main
+from lmmfast.sources import archive
 
 
 def frame(seed: int = 0, n: int = 240) -> pd.DataFrame:
@@ -297,13 +298,6 @@ def test_covariances_of_the_user_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_repeated_measures_are_refused_in_words(tmp_path: Path) -> None:
-    fit = lmmfast.mmrm("y ~ x + ar1(time | block)", DATA.assign(time=DATA["time"].astype(str)))
-    for use in (lambda: fit.save(tmp_path / "x"), fit.without_data):
-        with pytest.raises(FitError, match="a pickle holds any fit"):
-            use()
-
-
 # ---- files --------------------------------------------------------------------------------------
 
 
@@ -345,6 +339,41 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # open files
+def test_ctrl_c_leaves_no_half_file(tmp_path: Path) -> None:
+    """Interrupted before each line of what writes: the old file or the new one, and no other."""
+    fit, other, path = LINEAR["likelihood"](), LINEAR["slopes"](), tmp_path / "fit.lmm"
+    fit.save(path)
+    other.save(tmp_path / "other.lmm")
+    before, after = path.read_bytes(), (tmp_path / "other.lmm").read_bytes()
+    (tmp_path / "other.lmm").unlink()
+    code, seen = archive.write.__code__, []
+
+    def traced(frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code is not code:
+            return None
+        if event == "line":
+            count[0] -= 1
+            if count[0] == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return traced
+
+    for line in range(1, 100):
+        count, was = [line], sys.gettrace()
+        try:
+            sys.settrace(traced)
+            other.save(path)
+            break
+        except KeyboardInterrupt:
+            seen.append(path.read_bytes())
+            assert seen[-1] in (before, after) and list(tmp_path.iterdir()) == [path]
+            path.write_bytes(before)
+        finally:
+            sys.settrace(was)
+    assert before in seen and after in seen and len(seen) > 8
+
+
 def test_pickles_still_work() -> None:
     for make in (LINEAR["slopes"], GENERALIZED["size"]):
         fit = make()
@@ -380,6 +409,20 @@ def test_verify(fit: Any, tmp_path: Path) -> None:
     other[name] = other[name].to_numpy()[::-1]  # the same responses of other rows
     found = verify(same, other)
     assert not found and found.same_responses and not found.same_data
+
+
+def test_verify_with_contrasts_of_every_kind(tmp_path: Path) -> None:
+    table = pd.DataFrame([[1.0, 0], [0, 1], [-1, -1]], ["c", "a", "b"], ["c-b", "a-b"])
+    kinds: list[Any] = [
+        lmmfast.hypotheses({"a-c": "a - c", "b-c": "b - c"}),
+        table,
+        table.to_numpy(),
+        {"x": [1, 0, -1], "y": [0, 1, -1]},
+        "treatment(base='b')",
+    ]
+    for own in kinds:
+        fit = lmer("y ~ cond + phase + (1 | subj)", DATA, contrasts={"cond": own})
+        assert verify(saved(fit, tmp_path), DATA), own
 
 
 def test_verify_says_when_rows_are_missing() -> None:

@@ -40,6 +40,10 @@ def frame() -> pd.DataFrame:
             "g": g,
             "h": h,
             "k": np.where(g < 3, h, "b"),
+            "i": np.arange(n) // 4,
+            "t": np.arange(n) % 4,
+            "p": (np.arange(n) % 4) ** 1.5,
+            "s": np.where(np.arange(n) < n // 2, "one", "two"),
         }
     )
 
@@ -67,6 +71,10 @@ FITS: dict[str, Any] = {
         True,
     ),
     "structure": (lambda: lmmfast.lmer("y ~ x + cs(0 + f | g)", DATA), False),
+    "repeated": (lambda: lmmfast.mmrm("y ~ x + f + ar1h(t | s / i)", DATA), False),
+    "repeated sums": (lambda: lmmfast.mmrm("y ~ x + us(t | i)", DATA), "cross-products"),
+    "repeated rows": (lambda: lmmfast.mmrm("y ~ x + cs(t | i)", DATA, weights="w"), True),
+    "places": (lambda: lmmfast.mmrm("y ~ x + sp_exp(p | i)", DATA), False),
 }
 File = tuple[dict[str, Any], Arrays, bytes]
 
@@ -91,14 +99,17 @@ def judge(data: bytes) -> bool:
         assert str(error).strip()
         return False
     new = DATA[:3]
+    population = {} if isinstance(fit, lmmfast.MMRMFit) else {"re_form": "none"}
     uses: list[Any] = [
         lambda: fit.predict(new),
-        lambda: fit.predict(new, re_form="none", se=True),
+        lambda: fit.predict(new, **population, se=True),
         lambda: fit.predict(new, se=True),
         lambda: fit.simulate(1, 1, newdata=new),
         fit.summary,
         fit.ranef,
         lambda: lmmfast.emmeans(fit, "1"),
+        lambda: fit.predict(new, interval="prediction"),
+        lambda: fit.conf_int(parameters="all"),
         lambda: fit.without_data(),
     ]
     for use in uses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -206,6 +207,12 @@ def test_explanations(name: str) -> None:
     assert (found.directions["score"] >= 0).all()
     count = sum(int((T.diagonal() == 0).sum()) for T in fit.estimates.T)
     assert len(found.directions) == count
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 120 and not any(line.count("*") > 40 for line in lines)
+    for long, (_, short) in zip(found.directions["direction"], found.shown, strict=True):
+        named = len(re.split(r" [-+] ", short.split(" and ")[0]))
+        rest = re.search(r" and (\d+) smaller part", short)
+        assert named <= 4 and named + (int(rest[1]) if rest else 0) == len(re.split(" [-+] ", long))
     free = found.reductions["removed"].str.endswith("no variance")
     assert (found.reductions.loc[free, "change"].abs() < SAME).all()
     assert (found.reductions["change"] > -SAME).all()

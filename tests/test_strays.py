@@ -10,7 +10,13 @@ import polars as pl
 import pytest
 
 from lmmfast import MixedLM, lmer, mixedlm
-from lmmfast.errors import DataError, FormulaError, LmmWarning, NumbersAsTextWarning
+from lmmfast.errors import (
+    DataError,
+    FormulaError,
+    LmmWarning,
+    NumbersAsTextWarning,
+    SimilarLevelsWarning,
+)
 
 N = 180
 RNG = np.random.default_rng(12)
@@ -126,13 +132,37 @@ def test_few_numbers_and_a_missing_value_spelt_out(entry):
     assert len(fit.params) == 6
 
 
-LABELS = {
+NUMBERS = {
     "digit strings": text(FEW),
     "decimal doses": pd.Series(np.array(["0.5", "1.0", "2.5"])[FEW % 3]),
     "doses with commas": pd.Series(np.array(["0,5", "1,0", "2,5"])[FEW % 3]),
+    "whole numbers": text(np.arange(N) % 24 + 301),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_nothing_but_numbers_is_a_factor_and_said_to_be_one(kind):
+    with pytest.warns(
+        NumbersAsTextWarning, match=r"'k' is text, but .* entries are numbers"
+    ) as caught:
+        fit = lmer("y ~ k + (1 | g)", trial(k=NUMBERS[kind]))
+    assert len(fit.params) == NUMBERS[kind].nunique()
+    assert "write factor(k)" in str(caught[0].message) and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LmmWarning)
+        assert len(lmer("y ~ factor(k) + (1 | g)", trial(k=NUMBERS[kind])).params) == len(
+            fit.params
+        )
+        lmer("y ~ k + (1 | g)", trial(k=NUMBERS[kind].astype("category")))
+        warnings.simplefilter("ignore", LmmWarning)
+        warnings.simplefilter("error", NumbersAsTextWarning)
+        lmer("y ~ k + (0 + factor(k) || g)", trial(k=NUMBERS[kind]))  # it is said to be one
+
+
+LABELS = {
+    "zeros before them": text(FEW).str.zfill(2),
     "a control": text(FEW, control=[*range(0, N, 4)]),
     "an open end": pd.Series(np.array(["1", "2", "3", "4", "5+"])[FEW - 1]),
-    "subjects": text(np.arange(N) % 24 + 301),
     "ids with letters": pd.Series([f"{i % 20}{'ab' if i % 3 else ''}" for i in range(N)]),
     "some ids with letters": pd.Series([f"{i % 60}{'a' if i % 60 < 8 else ''}" for i in range(N)]),
     "words": pd.Series(np.array(["yes", "no", "7"])[FEW % 3]),
@@ -200,4 +230,51 @@ def test_columns_of_statsmodels_interface():
     ):
         with pytest.raises(DataError, match=r"'h' is text.*'\?' \(row 4\)"):
             call("h")
-        assert call("z").fit().converged
+        with pytest.warns(NumbersAsTextWarning, match=r"'z' is text"):
+            assert call("z").fit().converged
+    assert mixedlm("y ~ C(z)", frame, groups="g").fit().converged
+
+
+ALIKE = {
+    "a letter": (["related", "unrelated", "neutral"], {5: "unrelatet"}, "unrelated"),
+    "a letter too many": (["valid", "other"], {5: "vallid", 9: "vallid"}, "valid"),
+    "changed places": (["valid", "other"], {5: "vaild"}, "valid"),
+    "case": (["valid", "other"], dict.fromkeys(range(0, N, 6), "Valid"), "valid"),
+    "a blank": (["valid cue", "none"], dict.fromkeys(range(0, N, 6), " valid  cue"), "valid cue"),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+@pytest.mark.parametrize("kind", ["text", "category", "polars"])
+def test_levels_that_are_spelt_alike(case, kind):
+    words, slips, right = ALIKE[case]
+    cond = pd.Series(np.array(words)[np.arange(N) % len(words)]).astype(object)
+    for row, word in slips.items():
+        cond[row] = word
+    frame = trial(cond=cond.astype("category") if kind == "category" else cond)
+    data = pl.from_pandas(frame) if kind == "polars" else frame
+    with pytest.warns(SimilarLevelsWarning, match="spelt alike") as caught:
+        fit = lmer("y ~ cond + (1 | g)", data)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    message = str(caught[0].message)
+    wrong = next(iter(slips.values()))
+    assert f"levels {right!r} (" in message and f"{wrong!r}: {right!r}" in message
+    assert len(fit.params) == len(words) + 1 and caught[0].message.variable == "cond"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["related", "unrelated", "neutral"],
+        ["condition A", "condition B", "condition C"],
+        ["male", "female"],
+        ["low", "slow"],
+    ],
+)
+def test_levels_that_only_look_alike(words):
+    cond = np.array(words)[np.arange(N) % len(words)]
+    rare = np.array(["block1", "block2"])[(np.arange(N) == 3).astype(int)]  # numbers are no slips
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LmmWarning)
+        lmer("y ~ cond + rare + (1 | g)", trial(cond=cond, rare=rare))
+        lmer("y ~ 1 + (1 | who)", trial(who=np.where(np.arange(N) % 9 < 5, "Smith", "smith")))

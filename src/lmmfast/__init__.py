@@ -40,7 +40,7 @@ from .glmm_fit import GLMMFit
 from .inference.hypotheses.anova import Anova, anova
 from .inference.means.contrasts import Contrasts
 from .inference.means.emmeans import EMMeans, emmeans
-from .inference.means.joint import joint_tests
+from .inference.means.joint import JointTests, joint_tests
 from .inference.means.trends import Trends, emtrends
 from .inference.selection.compare import compare
 from .inference.selection.deletion_tables import drop1, ranova
@@ -91,6 +91,7 @@ __all__ = [
     "GLMMFit",
     "IdentifiabilityWarning",
     "Jackknife",
+    "JointTests",
     "LMMFit",
     "LmmError",
     "LmmWarning",

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import __version__
 from .errors import LmmWarning
-from .sources.paths import MISSING, Looks, Text, columns_of, expand, kind_of, read_text
+from .sources.paths import MISSING, Text, TextFormatError, columns_of, expand, kind_of, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:  # with the table of what each way would take
         print(f"lmmfast: error: {error or 'out of memory'}", file=sys.stderr)
         return 2
-    except Looks as error:
+    except TextFormatError as error:
         print(f"lmmfast: error: {error.found}: give {said(error.options)}", file=sys.stderr)
         return 2
     except (CommandError, ImportError, ValueError) as error:  # LmmError is one
@@ -128,7 +128,9 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     add_data_arguments(command)
     add("--weights", metavar="COL", help="column of prior weights")
     add("--offset", metavar="COL", help="column added to the predictor")
-    coding = "coding of factors: treatment, sum, helmert or poly, as in cond=sum"
+    coding = (
+        "coding of factors, as in cond=sum: treatment, sum, sdif, deviation, helmert, poly, SAS"
+    )
     add("--contrasts", metavar="VAR=CODING", nargs="+", action="extend", default=[], help=coding)
     ways = "how the trailing matrix is held (default: the fastest way that fits; see plan)"
     known = ["auto", "dense", "sparse", "iterative"]

@@ -14,7 +14,7 @@ __all__ = ["ConvergenceWarning", "DataError", "DoubleBarWarning", "FitError", "F
 __all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "LostWorkerWarning"]
 __all__ += ["NumbersAsTextWarning", "OneRowPerLevelWarning", "RankDeficientWarning"]
 __all__ += ["RestrictedLikelihoodWarning", "SeparationWarning", "UnusedArgumentWarning"]
-__all__ += ["SpacingWarning", "UnusedContrastsWarning", "silenced", "warn"]
+__all__ += ["SimilarLevelsWarning", "SpacingWarning", "UnusedContrastsWarning", "silenced", "warn"]
 
 
 class _About(Exception):
@@ -74,6 +74,10 @@ class NumbersAsTextWarning(LmmWarning):
 
 class DoubleBarWarning(LmmWarning):
     """`||` with a factor: lmmfast sets all correlations to zero, lme4 keeps the factor's own."""
+
+
+class SimilarLevelsWarning(LmmWarning):
+    """Two levels of a predictor are spelt alike: one may be a typing mistake."""
 
 
 class SpacingWarning(LmmWarning):

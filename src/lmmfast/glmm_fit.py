@@ -20,6 +20,7 @@ from .inference.intervals import confidence as _intervals
 from .inference.intervals.approximation import approximation as _approximation
 from .inference.intervals.parameters import natural_extra
 from .inference.rows import checks as _checks
+from .inference.rows.given_kind import as_given
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE
 from .labelled import Labelled
@@ -347,7 +348,8 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         DataError
             When rows of `newdata` lack a value.
         """
-        return _drawn.simulate(self, n, seed, re, params, newdata)
+        found = _drawn.simulate(self, n, seed, re, params, newdata)
+        return as_given(newdata, found)  # type: ignore[no-any-return]
 
     @hinted
     def bootstrap(

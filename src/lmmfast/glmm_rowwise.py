@@ -12,6 +12,7 @@ from .inference.rows import influence_generalized as _influence
 from .inference.rows import predict as _predict
 from .inference.rows import quality as _quality
 from .inference.rows.asked import Asked
+from .inference.rows.given_kind import as_given
 from .inference.rows.shown import predictions
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ class GeneralizedRows(Fit):
         pandas.DataFrame
             With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``. Of
             probabilities of classes: a column each, with errors under each class these four; limits
-            are those of the logits of probabilities. "class" is a Series of categories.
+            are those of the logits of probabilities. "class" is a Series of categories. Of new rows
+            in a polars or pyarrow table all are of that library, missing values null.
 
         Raises
         ------
@@ -189,7 +191,8 @@ class GeneralizedRows(Fit):
             form, new_levels, offset, se, interval, level, None, weights, vary_left_out,
             random_only, seed, type, None, marginal,
         )  # fmt: skip
-        return predictions(self, rows_given(self.design, newdata, X, Z), asked)
+        found = predictions(self, rows_given(self.design, newdata, X, Z), asked)
+        return as_given(newdata, found)  # type: ignore[no-any-return]
 
     @hinted
     def influence(self, by: str | None = None, *, levels: Any = None) -> pd.DataFrame:

@@ -188,6 +188,8 @@ ATTRIBUTES = {
     "bootMer": "fit.bootstrap(1000)",
     "parametricbootstrap": "fit.bootstrap(1000)",
     "PBmodcomp": "lmmfast.pb_test(fit0, fit)",
+    "plot": 'lmmfast.plots.fitted(fit, "x"), lmmfast.plots.caterpillar(fit) and other pictures of '
+    "lmmfast.plots (pip install 'lmmfast[plot]'), or fit.check().plot() for those of its residuals",
     "refit_many": "fit.model.fit_many(Y)",
     "to_latex": "fit.summary().to_latex()",
     "as_latex": "fit.summary().to_latex()",

@@ -10,12 +10,18 @@ from .fit import Fit
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .lmm import lmm_of
+from .measures import MMRM
+from .mmrm_fit import MMRMFit
 from .results import LMMFit
 from .saved import files as _files
 from .saved.verification import Verification
 from .saved.verification import verify as _verify
 
-_KINDS = {"lmm": _files.Maker(LMMFit, lmm_of), "glmm": _files.Maker(GLMMFit, GLMM)}
+_KINDS = {
+    "lmm": _files.Maker(LMMFit, lmm_of),
+    "glmm": _files.Maker(GLMMFit, GLMM),
+    "mmrm": _files.Maker(MMRMFit, MMRM),
+}
 
 
 def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None) -> Any:
@@ -101,4 +107,4 @@ def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> 
     (True, False)
     """
     fit = saved if isinstance(saved, Fit) else load(saved, names=names)
-    return _verify(fit, data, _KINDS["lmm" if fit.family is None else "glmm"].model)
+    return _verify(fit, data, _KINDS[_files.kind_of(fit)].model)

@@ -28,9 +28,15 @@ class Extractor(_theirs.PluginExtractor):  # type: ignore[misc, unused-ignore]
 
 
 def register() -> None:
-    """Put the extractor before those of maketables; importing this module does it."""
-    known = _theirs._EXTRACTOR_REGISTRY
-    if not any(isinstance(own, Extractor) for own in known):
+    """Put the extractor before those of maketables; importing this module does it.
+
+    Their `register_extractor` puts it last, after the one for whatever looks like a result of
+    statsmodels: their list is the only way to the front.
+    """
+    known = getattr(_theirs, "_EXTRACTOR_REGISTRY", None)
+    if known is None:  # a version whose list is elsewhere
+        _theirs.register_extractor(Extractor())
+    elif not any(isinstance(own, Extractor) for own in known):
         known.insert(0, Extractor())
 
 

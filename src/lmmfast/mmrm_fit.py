@@ -22,6 +22,7 @@ from .inference.rows import linear_checks as _checks
 from .inference.rows import predict as _predict
 from .inference.rows import repeated as _rows
 from .labelled import Labelled
+from .many import repeated as _simulate
 from .many.job import checked_count
 from .saved.mixin import Saved
 
@@ -436,14 +437,12 @@ class MMRMFit(Labelled, Saved):
         Checks
             Prints a verdict a line; ``verdicts``, ``table``, ``plot()``.
         """
-        from .many.repeated import drawn
-
-        again = drawn(self, checked_count(n), seed)
+        again = _simulate.drawn(self, checked_count(n), seed)
         return _checks.check(self, again, seed, self.refit, "normalized")
 
     @hinted
-    def simulate(self, n: int = 1, seed: int | None = None) -> pd.DataFrame:
-        """Responses of the rows used, drawn from the model.
+    def simulate(self, n: int = 1, seed: int | None = None, *, newdata: Any = None) -> pd.DataFrame:
+        """Responses of the rows used, or of new ones, drawn from the model.
 
         Parameters
         ----------
@@ -451,18 +450,22 @@ class MMRMFit(Labelled, Saved):
             Responses; the i-th is the same for every n.
         seed : int, optional
             From 0 on. Default: a new one each time.
+        newdata : table, optional
+            Rows to simulate, with the variables of the fixed part, visits and subjects. Its
+            subjects are new ones. Default: the rows of the fit.
 
         Returns
         -------
         pandas.DataFrame
             One row a row, labelled as the data, and one column a response, 0 .. n - 1.
+
+        Raises
+        ------
+        DataError
+            When new rows lack a value, or a subject has a visit twice; when the rows of the fit are
+            not in memory.
         """
-        import pandas as pd
-
-        from .many.repeated import simulated
-
-        index = self.design.rows if self.design.index is None else self.design.index
-        return pd.DataFrame(simulated(self, n, seed), index=index)
+        return _simulate.simulate(self, n, seed, newdata)
 
     @hinted
     def bootstrap(
@@ -489,9 +492,7 @@ class MMRMFit(Labelled, Saved):
         pandas.DataFrame
             One row a replicate; missing where its fit failed.
         """
-        from .many.repeated import bootstrapped
-
-        return bootstrapped(self, n, seed, statistic)
+        return _simulate.bootstrapped(self, n, seed, statistic)
 
     @hinted
     def update(

@@ -115,7 +115,7 @@ def _counts(fit: Fit) -> list[str]:
     said = (
         f"Number of obs: {fit.nobs}, subjects ({visits.covariance.subject}): "
         f"{len(visits.subjects)}{groups}, visits: {visits.m}, patterns of visits: "
-        f"{len(own.model.patterns)}"
+        f"{own.model.n_patterns}"
     )
 
     return [*wrapped(said), *_absent(fit)]

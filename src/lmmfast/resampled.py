@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .hints import hinted
 from .inference.rows import linear_checks as _checks
+from .inference.rows.given_kind import as_given
 from .many import simulate as _simulate
 from .many.job import checked_count
 from .many.streams import Streams
@@ -110,7 +111,8 @@ class Resampled(Rowwise):
         >>> bool(fit.refit(y).converged)
         True
         """
-        return _simulate.simulate(self, n, seed, re, params, newdata)
+        found = _simulate.simulate(self, n, seed, re, params, newdata)
+        return as_given(newdata, found)  # type: ignore[no-any-return]
 
     @hinted
     def bootstrap(

@@ -17,6 +17,7 @@ from .inference.rows import residual_covariance as _of_rows
 from .inference.rows import residuals as _residuals
 from .inference.rows import shrinkage as _shrinkage
 from .inference.rows.asked import Asked
+from .inference.rows.given_kind import as_given
 from .inference.rows.shown import predictions
 
 if TYPE_CHECKING:
@@ -377,7 +378,8 @@ class Rowwise(Fit):
             ``RankDeficientWarning``) where linearly dependent columns were dropped and the data
             say nothing about such a row: a cell without data.
         pandas.DataFrame
-            With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``.
+            With ``se`` or ``interval``: columns ``fit``, ``se``, ``lower`` and ``upper``. Of new
+            rows in a polars or pyarrow table both are of that library, missing values null.
 
         Raises
         ------
@@ -416,7 +418,8 @@ class Rowwise(Fit):
             re_form, new_levels, offset, se, interval, level, ddf, weights, vary_left_out,
             random_only, seed, type, inverse, bias_adjust,
         )  # fmt: skip
-        return predictions(self, rows_given(self.design, newdata, X, Z), asked)
+        found = predictions(self, rows_given(self.design, newdata, X, Z), asked)
+        return as_given(newdata, found)  # type: ignore[no-any-return]
 
     def shrinkage(self) -> pd.DataFrame:
         """Least squares within each level beside the conditional modes.

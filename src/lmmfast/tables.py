@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -319,6 +319,36 @@ class Printed(Exported):
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+
+class FrameLike(Printed):
+    """A result that prints as a table and is used as its data frame: ``result["p"]``,
+    ``result.loc[0]``, ``result.query("p < 0.05")``; `to_frame` is the frame itself.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.to_frame()[key]
+
+    def __len__(self) -> int:
+        return len(self.to_frame())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.to_frame())
+
+    def __contains__(self, name: Any) -> bool:
+        return name in self.to_frame()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.to_frame().to_numpy(dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a data frame has."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.to_frame(), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.to_frame())})
 
 
 def formula_text(formula: str) -> str:

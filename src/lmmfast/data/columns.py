@@ -97,6 +97,10 @@ class Table:
                     "data is a LazyFrame: collect it, data.collect(), or write a file that can be "
                     "streamed, data.sink_parquet(path), and give its path"
                 ) from error
+            if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
+                raise DataError(
+                    "data is a list of records: make a table of it, pandas.DataFrame(data)"
+                ) from error
             raise DataError(
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
                 "(a lazy one collected first) or a dict of arrays"
@@ -268,10 +272,34 @@ def is_time(levels: NDArray[Any]) -> bool:
 def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) -> LmmError:
     """The error for a column that is not there."""
     names = list(names)
+    unsplit = _unsplit(names)
+    if unsplit:
+        return error(f"{what} {name!r} is not in the data: {unsplit}", variable=name)
     hint = _name_hint(name, names)
     if hint:
         return error(f"{what} {name!r} is not in the data: {hint}", variable=name)
     return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
+
+
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+def _unsplit(names: Sequence[Any]) -> str:
+    """What happened where the only column has a whole line of names for a name: another separator
+    than that of the file was told, or none."""
+    if len(names) != 1 or not isinstance(names[0], str):
+        return ""
+    found = {sign: names[0].count(sign) for sign in SEPARATORS if sign in names[0]}
+    if not found:
+        return ""
+    sign = max(found, key=found.__getitem__)
+    decimal = ", decimal=','" if sign == ";" else ""
+    comma = " (decimal=',' for numbers such as 3,14)" if decimal else ""
+    shown = names[0] if len(names[0]) <= 80 else names[0][:77] + "..."
+    return (
+        f"they have one column, named {shown!r}: the fields of the file seem to be separated by "
+        f"{SEPARATORS[sign]}, pandas.read_csv(path, sep={sign!r}{decimal}) reads them{comma}"
+    )
 
 
 def _name_hint(name: str, names: Sequence[Any]) -> str:

@@ -34,6 +34,7 @@ from .residual import Residual
 from .residual_structure import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
+from .spelling import check_spelling
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums
 from .term_structure import fewest_levels, structure_of
@@ -356,30 +357,34 @@ def _answer(kind: str, plan: Plan, used: Used, w: Matrix | None) -> Answer:
 def _values(plan: Plan, used: Used) -> dict[str, Values]:
     """All variables of the fixed and random parts, transforms checked."""
     values: dict[str, Values] = {}
+    word, labelled = "C" if used.memory.patsy else "factor", plan.labelled
     for atom in plan.atoms:
         if atom.label not in values:
             value = evaluated(atom, used.columns, used.memory, used.rows)
             if not atom.is_name:
                 check_finite(value, atom.label, used.rows)
             elif isinstance(value, Column):
-                check_text(value, used.rows)
+                check_text(value, used.rows, word, value.name in labelled)
+                check_spelling(value)
             values[atom.label] = value
     return values
 
 
-def check_text(factor: Column, rows: Positions | None) -> None:
+def check_text(
+    factor: Column, rows: Positions | None, word: str = "factor", labels: bool = False
+) -> None:
     """A predictor that is text must not be numbers with a few words among them.
 
     An error where there are many distinct numbers; few may be a factor: a warning. `rows` are the
-    positions of its rows in the data, where these are known.
+    positions of its rows in the data, where these are known; `word` is the formula's for a factor;
+    `labels`: it is said to be one elsewhere in the formula, and may be nothing but numbers.
     """
     strays = strays_of(factor, rows)
-    if strays is None:
+    if strays is None or (labels and not strays.surely and strays.are_numbers):
         return
     if strays.surely:
-        raise DataError(strays.message(), variable=factor.name, rows=strays.rows())
-    warning = NumbersAsTextWarning(strays.message(), variable=factor.name, rows=strays.rows())
-    warn(warning)
+        raise DataError(strays.message(word), variable=factor.name, rows=strays.rows())
+    warn(NumbersAsTextWarning(strays.message(word), variable=factor.name, rows=strays.rows()))
 
 
 def codings_of(

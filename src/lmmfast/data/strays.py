@@ -18,6 +18,7 @@ SHARE = 20  # ... one for so many distinct numbers
 SHOWN = 5  # entries that a message names
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_PADDED = re.compile(r"\s*0\d")  # "07" is a label
 _COMMA = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?)")
 # how missing values are spelt in files
 _MISSING = frozenset({"", "-", "--", "?", ".", "..", "*", "#N/A", "<NA>", "N/A", "n/a", "NA", "na"})
@@ -39,15 +40,20 @@ class Strays:
     codes: NDArray[Any] | None  # (n,): level of each row, where the rows are known
     surely: bool  # so many distinct numbers can hardly be meant as labels
 
-    def message(self) -> str:
-        """What is wrong and what to do."""
+    @property
+    def are_numbers(self) -> bool:
+        """Whether nothing is there but numbers."""
+        return bool(np.isin(self.kinds, ("number", "comma")).all())
+
+    def message(self, factor: str = "factor") -> str:
+        """What is wrong and what to do; `factor` is the formula's word for one."""
         n, total = int(self.counts[self.kinds == "number"].sum()), int(self.counts.sum())
         what = "entries" if self.codes is not None else "distinct entries"
         found = f"{n} of {total} {what} are numbers" if n else f"its {what} are numbers"
         return (
             f"{self.name!r} is text, but {found}; as text each of its {len(self.levels)} "
             f"distinct entries is a level of a factor{self.listed()}. {self.cure()}; if labels "
-            f"are meant, write factor({self.name}) in the formula"
+            f"are meant, write {factor}({self.name}) in the formula"
         )
 
     def listed(self) -> str:
@@ -103,10 +109,11 @@ def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> 
     - there are more than 10 distinct numbers, and either something that is none (a word, "NA",
       "?", "1,5"), or nothing but numbers of which most have decimals, or more distinct ones than
       half of the rows; or
-    - there are 10 or fewer, and all that strays is a spelling of missing values in at most half
-      of the entries (`surely` is false then: it may be a category).
+    - nothing but numbers, few or as many as ids may be, or 10 or fewer of them and spellings of
+      missing values in at most half of the entries (`surely` is false then: they may be labels).
 
-    Anything else is a factor: words, few digit strings, ids. So is a declared categorical.
+    Anything else is a factor: words, and numbers with zeros before them ("01"). So is a declared
+    categorical.
 
     A column without codes counts each level once; `rows` (n) are the positions of its rows in the
     data, for messages.
@@ -128,11 +135,9 @@ def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> 
         return None
     if 3 * counts[words].sum() >= counts[numeric].sum():
         return None
-    surely = distinct > MANY
     codes = _in_data(column, rows)
-    if surely and not _is_measured(levels, kinds, counts, codes is not None):
-        return None
-    if not surely and not _only_missing(kinds, counts):
+    surely = distinct > MANY and _is_measured(levels, kinds, counts, codes is not None)
+    if not surely and not _only_missing(kinds, counts) and not _only_numbers(levels, numeric):
         return None
     return Strays(column.name, kinds, levels, counts, codes, surely)
 
@@ -177,6 +182,11 @@ def _is_measured(
         return True
     decimals = sum(isinstance(level, float) or "." in str(level) for level in levels.tolist())
     return 2 * decimals > len(levels) or (rows_known and 2 * len(levels) > int(counts.sum()))
+
+
+def _only_numbers(levels: NDArray[Any], numeric: NDArray[np.bool_]) -> bool:
+    """Whether all entries are numbers that nobody would write as labels: without leading zeros."""
+    return bool(numeric.all()) and not any(_PADDED.match(str(level)) for level in levels.tolist())
 
 
 def _only_missing(kinds: NDArray[np.str_], counts: NDArray[np.int64]) -> bool:

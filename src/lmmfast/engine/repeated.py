@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,8 @@ class RepeatedModel:
         When the sums of all patterns do not fit.
     """
 
+    known: Mapping[Any, Any] = MappingProxyType({})  # what was read of rows that are gone, by keys
+
     def __init__(self, design: RepeatedDesign) -> None:
         self.design = design
         self._lock = threading.RLock()
@@ -96,7 +99,7 @@ class RepeatedModel:
             warn(IdentifiabilityWarning(self.unidentified[0] + others))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self)), (self.design,)
+        return partial(type(self)), (self.design,), {"known": dict(self.known)}
 
     def with_design(self, design: RepeatedDesign) -> Self:
         """The model of another design."""
@@ -104,7 +107,7 @@ class RepeatedModel:
 
     def known_before(self, fit: Any) -> dict[Any, Any]:
         """What inference knows of a fit from the beginning, by its own keys."""
-        return {}
+        return dict(self.known)
 
     # ---- sums -----------------------------------------------------------------------------------
 
@@ -171,8 +174,7 @@ class RepeatedModel:
         _check_memory(p, self.patterns)
         name = STRUCTURES[visits.covariance.structure]
         if visits.places is None:
-            structure = _core.Structure(name, visits.m)
-            return _core.Repeated(p, structure, len(visits.groups), self.patterns)
+            return _core.Repeated(p, structure_of(visits), len(visits.groups), self.patterns)
         own = [_spread_out(visits.places[v]) for _, v in self.patterns]
         spans = np.array([farthest(places) for places in own])
         self.span = float(spans.max())  # what the logarithm of a range is relative to
@@ -195,6 +197,11 @@ class RepeatedModel:
     def range_of(self, theta: Matrix) -> float:
         """The range of sp_exp, of the parameters of a group."""
         return float(self.span * np.exp(theta[1]))
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of different sets of visits, and groups, that subjects have."""
+        return len(self.patterns)
 
     @property
     def nphi(self) -> int:
@@ -487,6 +494,11 @@ def _never_together(visits: Visits, patterns: Any) -> tuple[str, ...]:
 
 
 # ---- sums ----------------------------------------------------------------------------------------
+
+
+def structure_of(visits: Visits) -> Any:
+    """The compiled structure of all visits; of those that are no places."""
+    return _core.Structure(STRUCTURES[visits.covariance.structure], visits.m)
 
 
 def _gram(core: Any, patterns: Any) -> Matrix:

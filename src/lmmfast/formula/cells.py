@@ -20,6 +20,7 @@ from ..errors import DataError
 from .column import PIECE, Column, Mask, factorize, first_rows, looked_up, objects, occurring
 
 FEW = 1_000  # labels in a piece of a column that are found by their names in the whole
+ROWS = 16  # texts of new data that are taken one by one
 
 
 def _nobody(name: str) -> str:
@@ -338,8 +339,14 @@ def _from_arrow_text(name: str, text: Any) -> Column:
 
 def _coded_in_pieces(text: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Codes (-1: missing) and labels of arrow's strings; piece by piece where labels are few."""
-    codes = np.empty(len(text), dtype=np.int32)
     known: dict[str, int] = {}
+    if len(text) <= ROWS:  # a dictionary takes longer to make
+        place = [
+            -1 if label is None else known.setdefault(label, len(known))
+            for label in text.to_pylist()
+        ]
+        return np.array(place, dtype=np.int32), objects(list(known))
+    codes = np.empty(len(text), dtype=np.int32)
     for a in range(0, len(text), PIECE):
         part = text.slice(a, PIECE)
         part = part.combine_chunks() if hasattr(part, "chunks") else part

@@ -15,6 +15,8 @@ from .expressions import Expression, expression_of
 from .terms import Sum, sum_of
 from .tree import Name, Node, quoted, walk
 
+_FACTORS = ("factor(", "as.factor(", "ordered(", "C(")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -34,6 +36,15 @@ class Plan:
     def atoms(self) -> Iterable[Expression]:
         """Variables of the fixed and random parts, with repetitions."""
         return (atom for part in (self.fixed, *self.random) for atom in part.atoms)
+
+    @property
+    def labelled(self) -> frozenset[str]:
+        """Variables that are said to be labels: in factor(), and columns of terms with a covariance
+        structure of their own."""
+        calls = (atom for atom in self.atoms if atom.label.startswith(_FACTORS))
+        terms = zip(self.formula.random, self.random, strict=True)
+        columns = (atom for bar, own in terms if bar.covariance is not None for atom in own.atoms)
+        return frozenset(name for atom in (*calls, *columns) for name in atom.names)
 
     @property
     def everything(self) -> tuple[Expression, ...]:

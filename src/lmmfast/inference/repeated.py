@@ -113,7 +113,11 @@ class RepeatedKenwardRoger(KenwardRoger):
 
     def __init__(self, fit: Fit, linear: bool) -> None:
         super().__init__(fit, True)
-        self._linear, self._own = linear, information_of(fit)
+        self._linear = linear
+
+    @cached_property
+    def _own(self) -> RepeatedInformation:
+        return information_of(self._fit)
 
     @cached_property
     def _moments(self) -> Moments:  # type: ignore[override]

@@ -12,7 +12,7 @@ from ..data.columns import suggest
 from ..errors import DataError
 from ..hints import hinted
 from .factors import occurrence
-from .frames import table_of
+from .frames import like, table_of
 from .study import study_of
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def extend(
     Returns
     -------
     pandas.DataFrame, or Study
-        Of a table a table. Of a fit a `Study`: its formula, the larger data (responses are copied
-        and mean nothing), its estimates as assumed parameters; for `power`.
+        Of a table a table, of its own library. Of a fit a `Study`: its formula, the larger data
+        (responses are copied and mean nothing), its estimates as assumed parameters; for `power`.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def extend(
     else:
         given = _names(nested) + ([] if study is None else study.groups)
         larger = extended(frame, along, int(to), given)
-    return larger if study is None else study.with_data(larger)
+    return like(data, larger) if study is None else study.with_data(larger)
 
 
 def extended(frame: pd.DataFrame, along: str, to: int, nested: Iterable[str]) -> pd.DataFrame:

@@ -10,6 +10,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def like(data: Any, frame: pd.DataFrame) -> Any:
+    """A pandas table as one of the library that some data are of; of mappings it stays as it is."""
+    if isinstance(data, dict) or hasattr(data, "iloc"):
+        return frame
+    import narwhals.stable.v2 as nw
+
+    found = nw.from_native(frame, eager_only=True)
+    kind = nw.from_native(data, eager_only=True).implementation
+    if kind.is_polars():
+        return found.to_polars()
+    return found.to_arrow() if kind.is_pyarrow() else frame
+
+
 def table_of(data: Any) -> pd.DataFrame:
     """A table as pandas has it, rows numbered."""
     import pandas as pd

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,6 +67,20 @@ def fit_of(fit: Any) -> Any:
     return own
 
 
+# paragraphs that docstrings of pictures share
+SHARED = {
+    "%(ax)s": "ax : matplotlib axes, optional\n        Default: a new figure.",
+    "%(matplotlib)s": "ImportError\n        Without matplotlib, when no axes are given.",
+}
+
+
+def pictured(function: Called) -> Called:
+    """The function, whose docstring has the shared paragraphs in the place of their names."""
+    for name, paragraph in SHARED.items():
+        function.__doc__ = (function.__doc__ or "").replace(name, paragraph)
+    return function
+
+
 def of_fit(function: Called) -> Called:
     """The function with what `fit_of` makes of its first argument."""
 
@@ -73,7 +88,7 @@ def of_fit(function: Called) -> Called:
     def called(fit: Any, *args: Any, **options: Any) -> Any:
         return function(fit_of(fit), *args, **options)
 
-    return called  # type: ignore[return-value]
+    return pictured(called)  # type: ignore[return-value]
 
 
 def terms_of(fit: Any, group: str | None) -> list[Any]:
@@ -207,6 +222,56 @@ def ratio_axis(ax: Any) -> None:
 def wide_for(labels: Sequence[Any], least: float = 4.5) -> float:
     """Inches in which labels on the vertical axis leave room for the picture."""
     return float(least + min(4.0, 0.07 * max((len(str(own)) for own in labels), default=0)))
+
+
+def name_points(ax: Any, x: np.ndarray, y: np.ndarray, names: Iterable[str]) -> None:
+    """Names above the ends of stems, the first where they belong, the next beside or above names
+    and stems that are in the way. Limits of the axes must be final; the upper one is raised where
+    names need it."""
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    box = ax.get_position()
+    wide, tall = ax.get_figure().get_size_inches() * 72 * (box.width, box.height)  # points
+    at = np.column_stack([(x - left) / (right - left) * wide, (y - low) / (high - low) * tall])
+    taken: list[tuple[float, float, float, float]] = []
+    for i, name in enumerate(names):
+        stems = [(px, px, 0.0, py) for k, (px, py) in enumerate(at) if k != i]
+        length = LETTER * len(name)
+        sides = {"center": -length / 2, "left": 2.0, "right": -length - 2}
+        for rise, side in product(range(MOST_RISES), sides):
+            first, bottom = at[i, 0] + sides[side], at[i, 1] + 3 + rise * LINE
+            found = (first, first + length, bottom, bottom + LINE)
+            inside = first > 0 and first + length < wide
+            if inside and not any(_meet(found, other) for other in (*taken, *stems)):
+                break
+        else:  # there is no room: in the middle, over what is there
+            side, rise = "center", 0
+        taken.append(found)
+        shift = {"center": 0, "left": 2, "right": -2}[side], 3 + rise * LINE
+        ax.annotate(name, (x[i], y[i]), shift, textcoords="offset points", ha=side)
+    top = max((own[3] for own in taken), default=0.0)
+    if top > tall:
+        ax.set_ylim(low, low + (high - low) * top / tall)
+
+
+LETTER, LINE = 6.0, 11.0  # points of a letter's width and a line's height, about
+MOST_RISES = 8  # lines that a name may stand above its point
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two rectangles (left, right, bottom, top) overlap."""
+    across = one[0] < other[1] + 1 and other[0] < one[1] + 1
+    return across and one[2] < other[3] and other[2] < one[3]
+
+
+def legend_beside(ax: Any, count: int) -> None:
+    """A legend of points along the diagonal: above them where it is small, else below the axes."""
+    if count <= 2:
+        ax.legend(fontsize="small", loc="upper left")
+        return
+    labels = ax.get_legend_handles_labels()[1]
+    two = 2 * max(map(len, labels)) <= 48
+    where = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.2), "ncols": 1 + two}
+    ax.legend(fontsize="x-small", frameon=False, handletextpad=0.1, columnspacing=0.8, **where)
 
 
 def turn_if_long(ax: Any, labels: Sequence[str], room: int = 40) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMED = 3  # levels that are named in a picture of influence
+MOST_MODES = 8  # columns of random effects that a legend tells apart
 
 
 @_axes.of_fit
@@ -56,8 +57,7 @@ def influence(fit: Any, by: str | None = None, *, ax: Any = None) -> Any:
     ----------
     fit, by : various
         As for `influence_frame`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -67,8 +67,7 @@ def influence(fit: Any, by: str | None = None, *, ax: Any = None) -> Any:
     ------
     DataError, FitError
         As for `influence_frame`.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     by = _axes.terms_of(fit, None)[0].group if by is None else by
     frame = influence_frame(fit, by)
@@ -83,13 +82,11 @@ def draw_influence(ax: Any, frame: pd.DataFrame, by: str) -> None:
     ax.vlines(place, 0, height, color="C0", linewidth=1 if len(frame) < 200 else 0.4)
     if len(frame) < 200:
         ax.plot(place, height, "o", color="C0", markersize=3)
-    largest = np.argsort(np.where(np.isnan(height), -1, height), kind="stable")[::-1][:NAMED]
-    for i in largest:
-        if np.isfinite(height[i]):
-            name = str(frame["level"].iloc[i])
-            ax.annotate(name, (i, height[i]), (0, 2), textcoords="offset points", ha="center")
-    ax.margins(y=0.12)
+    ax.margins(y=0.15)
     ax.set_ylim(bottom=0)
+    largest = np.argsort(np.where(np.isnan(height), -1, height), kind="stable")[::-1][:NAMED]
+    known = [i for i in largest if np.isfinite(height[i])]
+    _axes.name_points(ax, place[known], height[known], frame["level"].iloc[known].astype(str))
     ax.set_xticks([])
     ax.set(xlabel=f"{by} ({len(frame)})", ylabel="Cook's distance")
 
@@ -128,8 +125,7 @@ def collinearity(fit: Any, *, ax: Any = None) -> Any:
     ----------
     fit : LMMFit, GLMMFit or MMRMFit
         Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -139,8 +135,7 @@ def collinearity(fit: Any, *, ax: Any = None) -> Any:
     ------
     FitError
         When there is nothing besides an intercept.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     frame = collinearity_frame(fit)
     if ax is None:
@@ -218,8 +213,7 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
     ----------
     fit, n, seed : various
         As for `simulated_frame`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -229,8 +223,7 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
     ------
     DataError
         When the rows of the fit are not in memory.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
 
     References
     ----------
@@ -247,14 +240,15 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
     if discrete and len(own) <= 12:
         ax.set_xticks(own["value"])
     ax.set(xlabel=fit.design.response or "response", ylabel="share" if discrete else "density")
-    ax.set_ylim(bottom=0)
-    ax.legend()
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
+    ax.legend(fontsize="small", loc="upper right")
     return ax
 
 
 # ---- all in one -----------------------------------------------------------------------------
 
 
+@_axes.pictured
 def check(checks: Any, *, source: Any = None, axes: Any = None) -> np.ndarray:
     """Residuals, their size and quantiles, those of the modes, influence, collinearity and drawn
     responses in one figure.
@@ -276,8 +270,7 @@ def check(checks: Any, *, source: Any = None, axes: Any = None) -> np.ndarray:
     ------
     DataError
         When the rows are not in memory and `source` is not given.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     known = hasattr(checks, "verdicts")
     fit = checks.fit if known else _axes.fit_of(checks)
@@ -334,5 +327,5 @@ def _draw_modes(ax: Any, fit: Any) -> None:
     ax.set(xlabel="normal quantile", ylabel="mode / standard deviation")
     if number == 0:
         ax.text(0.5, 0.5, "no variance", transform=ax.transAxes, ha="center")
-    elif number <= 6:
-        ax.legend(fontsize="small")
+    elif number <= MOST_MODES:
+        _axes.legend_beside(ax, number)

@@ -93,6 +93,7 @@ def _named(fits: Any) -> dict[str, Any]:
     return {name: _axes.fit_of(fit) for name, fit in named.items()}
 
 
+@_axes.pictured
 def coefficients(
     fits: Any,
     *,
@@ -108,8 +109,7 @@ def coefficients(
     ----------
     fits, level, drop_intercept, exponentiate
         As for `coefficients_frame`. With ``exponentiate`` the axis is logarithmic.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
     **options
         Of ``fit.conf_int``: ``method``, ``ddf``, ``parameters``, ...
 
@@ -121,8 +121,7 @@ def coefficients(
     ------
     ValueError
         When there is nothing to show.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
 
     See Also
     --------

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, LmmError, silenced
 from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST = 12  # panels where none are asked for
+ALONG = 40  # places along a line
+MOST_PREDICTED = 2_000_000  # rows that are predicted for all lines of a picture
 
 
 @_axes.of_fit
@@ -79,6 +81,75 @@ def fitted_frame(
     return frame[frame["level"].isin(list(levels))]
 
 
+def averaged(fit: Any, x: Any, term: Any, levels: Sequence[Any]) -> pd.DataFrame | None:
+    """Fitted values at each value of x, averaged over what else the rows of a level have: other
+    variables and levels of other factors are then the same along a line.
+
+    None where they are anyway, or the rows cannot be put together again (columns: ``level``, ``x``,
+    ``fitted``, ``population``).
+    """
+    import pandas as pd
+
+    design = fit.design
+    if not isinstance(x, str) or (len(design.variables) < 2 and len(fit.n_levels) < 2):
+        return None
+    rows = _rows_again(fit)
+    if rows is None:
+        return None
+    codes = term.codes
+    grid = _grid(variable_of(fit, x), len(codes))
+    form = {"type": "response"} if fit.family is not None else {}
+    known = {level: i for i, level in enumerate(term.levels)}
+    parts = []
+    try:
+        for level in levels:
+            own = rows[codes == known[level]]
+            again = own.iloc[np.tile(np.arange(len(own)), len(grid))]
+            again = again.assign(**{x: np.repeat(grid, len(own))})
+            with silenced():
+                values = [
+                    np.asarray(fit.predict(again, re_form=part, **form)).reshape(len(grid), -1)
+                    for part in ("all", "none")
+                ]
+            fitted, population = (np.nanmean(own, axis=1) for own in values)
+            line = {"level": level, "x": grid, "fitted": fitted, "population": population}
+            parts.append(pd.DataFrame(line))
+    except LmmError:  # an offset that was an array, say
+        return None
+    return pd.concat(parts, ignore_index=True)
+
+
+def _grid(values: np.ndarray, n: int) -> np.ndarray:
+    """Values of a variable along a line: all, or of many numbers some from first to last."""
+    distinct = np.array(list(dict.fromkeys(np.sort(values).tolist())))
+    most = int(np.clip(MOST_PREDICTED // max(n, 1), 2, ALONG))
+    if distinct.dtype.kind in "OUb" or len(distinct) <= most:
+        return distinct
+    return np.linspace(distinct[0], distinct[-1], most)
+
+
+def _rows_again(fit: Any) -> pd.DataFrame | None:
+    """The rows that the fit used, as new data: from what is kept of them."""
+    import pandas as pd
+
+    recipe, design = fit.design.recipe, fit.design
+    if recipe is None:
+        return None
+    columns = {
+        name: own.values if own.numeric else np.asarray(own.levels, dtype=object)[own.codes]
+        for name, own in design.variables.items()
+    }
+    for term, grouping in zip(design.terms, recipe.groupings, strict=True):
+        names = {name for atom in grouping.atoms for name in atom.names}
+        if len(names) == 1 and grouping.atoms[0].is_name and isinstance(term.codes, np.ndarray):
+            columns[names.pop()] = np.asarray(term.levels, dtype=object)[term.codes]
+    layouts = (recipe.fixed_layout, *recipe.random_layouts)
+    atoms = [*recipe.offset_terms, *(atom for layout in layouts for atom in layout.atoms)]
+    atoms += [atom for grouping in recipe.groupings for atom in grouping.atoms]
+    needed = {name for atom in atoms for name in atom.names} & recipe.names
+    return pd.DataFrame(columns) if needed <= columns.keys() else None
+
+
 def variable_of(fit: Any, x: Any) -> np.ndarray:
     """Values of a variable in the rows used (n): numbers, or labels."""
     n = fit.nobs
@@ -127,8 +198,8 @@ def fitted(
 
     Without `ax` a panel for each level (the first twelve, where none are asked for): the data, the
     line of the level, and dashed that of the population. With `ax` all lines in one picture, and
-    the population's thick, without data. Where other variables differ between rows with the same x
-    the lines show means.
+    the population's thick, without data. Lines are averaged over what else the rows of a level
+    have, other variables and levels of other factors, which are the same all along a line.
 
     Parameters
     ----------
@@ -149,21 +220,23 @@ def fitted(
         As for `fitted_frame`.
     ValueError
         When there are fewer axes than levels.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     term = _axes.terms_of(fit, group)[0]
     if levels is None and ax is None:
         levels = list(term.levels)[:MOST]
     frame = fitted_frame(fit, x, term.group, levels=levels)
+    means = averaged(fit, x, term, list(dict.fromkeys(frame["level"])))
     place, labels = places_of(fit, x, frame["x"].to_numpy())
+    means = frame if means is None else means
+    means = means.assign(x=places_of(fit, x, means["x"].to_numpy())[0])
     frame = frame.assign(x=place)
     name = x if isinstance(x, str) else "x"
     if ax is not None:
-        _draw_together(ax, frame)
+        _draw_together(ax, means)
         _name_axes(ax, name, fit, labels)
         return ax
-    parts = dict(iter(frame.groupby("level", sort=False)))
+    parts, lines = (dict(iter(own.groupby("level", sort=False))) for own in (frame, means))
     shown = [level for level in levels or () if level in parts]
     if axes is None:
         size = (2.2, 2.2)
@@ -174,8 +247,9 @@ def fitted(
     for i, (own, level) in enumerate(zip(drawn, shown, strict=True)):
         part = parts[level]
         own.plot(part["x"], part["observed"], "o", color="C0", markersize=3, alpha=0.7, mew=0)
-        own.plot(*_line(part, "fitted"), color="C1", label=term.group)
-        own.plot(*_line(part, "population"), color=_axes.GREY, linestyle="--", label="population")
+        line = lines[level]
+        own.plot(*_line(line, "fitted"), color="C1", label=term.group)
+        own.plot(*_line(line, "population"), color=_axes.GREY, linestyle="--", label="population")
         own.set_title(f"{term.group} {level}", fontsize="medium")
         _name_axes(own, name if i >= len(shown) - 4 else "", fit, labels, i % 4 == 0, room=14)
     return drawn
@@ -268,8 +342,7 @@ def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
     ----------
     fit, x : various
         As for `partial_residuals_frame`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -279,8 +352,7 @@ def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
     ------
     DataError
         As for `partial_residuals_frame`.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
 
     References
     ----------

@@ -105,8 +105,7 @@ def caterpillar(
         When the fit has no random effects.
     ValueError
         For another group or order, or too few axes.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
 
     See Also
     --------
@@ -287,8 +286,7 @@ def shrinkage(fit: Any, group: str | None = None, *, axes: Any = None) -> np.nda
         For fits that are not linear, and those without random effects.
     ValueError
         For another group, or too few axes.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
 
     References
     ----------

@@ -51,6 +51,7 @@ def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
     return frame
 
 
+@_axes.pictured
 def profile(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
     """zeta against the value of each parameter; a straight line is a quadratic deviance.
 
@@ -73,8 +74,7 @@ def profile(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
     ------
     ValueError
         When none of the parameters has a profile, or there are fewer axes than that.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     parts = _parts(profile_frame(profile, which))
     drawn = _axes_of(axes, "profile", len(parts))

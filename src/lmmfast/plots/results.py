@@ -34,6 +34,7 @@ def means_frame(means: Any) -> pd.DataFrame:
     return frame
 
 
+@_axes.pictured
 def means(means: Any, x: str | None = None, *, axes: Any = None) -> np.ndarray:
     """Marginal means with intervals, interactions as lines; R's ``emmip``.
 
@@ -55,8 +56,7 @@ def means(means: Any, x: str | None = None, *, axes: Any = None) -> np.ndarray:
     ------
     ValueError
         For another variable, or too few axes.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     frame = means_frame(means)
     specs, by = list(means.specs), list(means.by)
@@ -144,6 +144,7 @@ def contrasts_frame(contrasts: Any, *, level: float | None = None) -> pd.DataFra
     return found.assign(p=contrasts.table["p"])
 
 
+@_axes.pictured
 def contrasts(contrasts: Any, *, level: float | None = None, ax: Any = None) -> Any:
     """Contrasts with their simultaneous intervals, and where there is no difference.
 
@@ -153,8 +154,7 @@ def contrasts(contrasts: Any, *, level: float | None = None, ax: Any = None) -> 
         Of ``emmeans(...).contrast()``.
     level : float, optional
         Coverage. Default: that of the means.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -162,8 +162,7 @@ def contrasts(contrasts: Any, *, level: float | None = None, ax: Any = None) -> 
 
     Raises
     ------
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     frame = contrasts_frame(contrasts, level=level)
     level = contrasts.level if level is None else level
@@ -225,6 +224,7 @@ def _bounds(name: str) -> tuple[float, float]:
     return (0.0 if name == "sigma" or name.startswith("sd(") else -np.inf), np.inf
 
 
+@_axes.pictured
 def bootstrap(
     boot: Any, parameters: Any = "all", *, level: float = 0.95, axes: Any = None, **options: Any
 ) -> np.ndarray:
@@ -251,8 +251,7 @@ def bootstrap(
     ------
     ValueError
         For other parameters, or too few axes.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     limits = boot.conf_int(level, parameters=parameters, **options)
     frame = bootstrap_frame(boot, parameters)
@@ -292,6 +291,7 @@ def power_frame(power: Any) -> pd.DataFrame:
     return frame
 
 
+@_axes.pictured
 def power(power: Any, *, ax: Any = None) -> Any:
     """Power with its intervals against the first of what varies, a line for each of the others.
 
@@ -299,8 +299,7 @@ def power(power: Any, *, ax: Any = None) -> Any:
     ----------
     power : Power
         Of `lmmfast.power`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -308,8 +307,7 @@ def power(power: Any, *, ax: Any = None) -> Any:
 
     Raises
     ------
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     frame = power_frame(power)
     names = list(frame.columns[: frame.columns.get_loc("nobs")])
@@ -351,6 +349,7 @@ def clusters_frame(test: Any) -> pd.DataFrame:
     return frame
 
 
+@_axes.pictured
 def clusters(test: Any, ax: Any = None, *, level: float = 0.05) -> Any:
     """Statistics along the points, or as a map, with the clusters whose p-value is small.
 
@@ -358,8 +357,7 @@ def clusters(test: Any, ax: Any = None, *, level: float = 0.05) -> Any:
     ----------
     test : ClusterTest
         Of `lmmfast.cluster_test`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
     level : float, default 0.05
         Largest p-value of the clusters that are marked.
 
@@ -371,8 +369,7 @@ def clusters(test: Any, ax: Any = None, *, level: float = 0.05) -> Any:
     ------
     ValueError
         For points on more than two axes.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     if len(test.shape) > 2:
         raise ValueError("points on more than two axes cannot be plotted at once")

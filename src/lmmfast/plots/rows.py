@@ -83,8 +83,7 @@ def residuals(fit: Any, type: str | None = None, *, source: Any = None, ax: Any 
     ----------
     fit, type, source : various
         As for `residuals_frame`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------
@@ -94,8 +93,7 @@ def residuals(fit: Any, type: str | None = None, *, source: Any = None, ax: Any 
     ------
     DataError
         When the rows are not in memory and `source` is not given.
-    ImportError
-        Without matplotlib, when no axes are given.
+    %(matplotlib)s
     """
     frame = residuals_frame(fit, type, source=source)
     ax = _axes.new_axes("residuals")[0] if ax is None else ax
@@ -232,8 +230,7 @@ def qq(
     ----------
     fit, type, level, source : various
         As for `qq_frame`.
-    ax : matplotlib axes, optional
-        Default: a new figure.
+    %(ax)s
 
     Returns
     -------

@@ -84,7 +84,7 @@ def _influence(fit: Any) -> Columns:
 
 def _predicted(fit: Any, newdata: Any, options: dict[str, Any]) -> Columns:
     """What is predicted for other rows: the columns of `predict`, dots in front."""
-    found = fit.predict(newdata, **options)
+    found = fit.predict(Table.of(_as_frame(newdata)), **options)  # of pandas, whatever the rows are
     if not hasattr(found, "columns"):
         return {".fitted": np.asarray(found)}
     names = {"fit": ".fitted", "se": ".se.fit", "lower": ".lower", "upper": ".upper"}

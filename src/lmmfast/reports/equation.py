@@ -58,12 +58,11 @@ class Equation:
         return self.to_markdown()
 
 
-def equation(fit: Fit, numbers: bool, width: int) -> Equation:
+def equation(fit: Fit, numbers: bool, short: bool, width: int) -> Equation:
     """As ``Labelled.equation`` documents it."""
-    if isinstance(fit.design, RepeatedDesign):
-        return Equation(tuple(_Repeated(fit, numbers, width).lines()))
     own = _Generalized if fit.family is not None else _Linear
-    return Equation(tuple(own(fit, numbers, width).lines()))
+    own = _Repeated if isinstance(fit.design, RepeatedDesign) else own
+    return Equation(tuple(own(fit, numbers, short, width).lines()))
 
 
 def response_of(fit: Any) -> str:
@@ -88,8 +87,9 @@ class _Linear:
 
     row = "i"
 
-    def __init__(self, fit: Any, numbers: bool, width: int) -> None:
+    def __init__(self, fit: Any, numbers: bool, short: bool, width: int) -> None:
         self.fit, self.design, self.numbers, self.width = fit, fit.design, numbers, width
+        self.short, self.shown = short, 1 if short else SHOWN
 
     def lines(self) -> list[str]:
         """The equation of the response, and the distributions below it."""
@@ -150,7 +150,7 @@ class _Linear:
         found = []
         for t, term in enumerate(self.design.terms):
             level = rf"{text(term.group)}[{self.row}]"
-            if len(term.columns) > SHOWN:
+            if len(term.columns) > self.shown:
                 z = rf"\mathbf{{z}}_{{{self._letter(t)},{self.row}}}^{{\top}}"
                 found.append(("+", rf"{z} {self._vector(t)}_{{{level}}}"))
                 continue
@@ -182,15 +182,22 @@ class _Linear:
         covariance, words = self._covariance(t, term, letter), ""
         if kind is not None:
             words = rf",\ {text(IN_WORDS.get(kind, 'its own covariance'))}"
-        elif k > SHOWN and term.structure != "full":
+        elif k > self.shown and term.structure != "full":
             words = r",\ \text{no correlations}"
-        if k <= SHOWN:
+        if k <= self.shown:
             vector = _matrix([[rf"{letter}_{{{c},j}}"] for c in range(k)])
         else:
             vector = f"{self._vector(t)}_j"
-            ends = rf"{text(term.columns[0])}, \ldots, {text(term.columns[-1])}"
-            words += rf",\ \mathbf{{z}}_{{{letter}}} = ({ends})"
+            ends = [text(name) for name in term.columns]
+            ends = ends if k <= SHOWN else [ends[0], r"\ldots", ends[-1]]
+            words += rf",\ \mathbf{{z}}_{{{letter}}} = ({', '.join(ends)})"
+            words += self._deviations(t, letter) if self.short and self.numbers else ""
         return rf"{vector} &\sim {_normal(_BOLD_ZERO, covariance)}, {where}{words}"
+
+    def _deviations(self, t: int, letter: str) -> str:
+        """Standard deviations of the columns of a term."""
+        own = ", ".join(general(sd, 4) for sd in term_covariance(self.fit.estimates, t)[1])
+        return rf",\ \boldsymbol{{\sigma}}_{{{letter}}} = ({own})"
 
     def _vector(self, t: int) -> str:
         letter, _, number = self._letter(t).partition("^")
@@ -198,7 +205,7 @@ class _Linear:
 
     def _covariance(self, t: int, term: RandomTerm, letter: str) -> str:
         k = len(term.columns)
-        if k > SHOWN or (term.covariance is not None and not self.numbers):
+        if k > self.shown or (term.covariance is not None and not self.numbers):
             return rf"\boldsymbol{{\Sigma}}_{{{letter}}}"
         if self.numbers:
             cov = term_covariance(self.fit.estimates, t)[0]
@@ -273,7 +280,7 @@ class _Repeated(_Linear):
         where = rf"\quad i = 1, \ldots, {len(visits.subjects)} \text{{ of }} "
         where += text(visits.covariance.subject)
         covariance = rf"\boldsymbol{{\Sigma}}{group}"
-        if self.numbers and not group and visits.places is None and visits.m <= SHOWN:
+        if self.numbers and not group and visits.places is None and visits.m <= self.shown:
             sigma = self.fit.covariance().to_numpy().tolist()
             covariance = _matrix([[general(value, 4) for value in row] for row in sigma])
         words = rf"\boldsymbol{{\Sigma}}{group} \text{{: }} {text(visits.covariance.text)}"

@@ -132,14 +132,14 @@ def _random(term: RandomTerm) -> str:
     """intercept and x by subject (24 levels), correlated"""
     if term.covariance is not None:
         words = IN_WORDS.get(term.covariance.kind, "a covariance of its own")
-        return f"{term.label} ({len(term.levels)} levels), {words}"
+        return f"{term.label} ({len(term.levels):,} levels), {words}"
     names = ["intercept" if own == "Intercept" else own for own in term.columns]
     how = "" if len(names) == 1 else ", correlated"
     how = ", uncorrelated" if how and term.structure != "full" else how
     how += "" if term.relation is None else ", levels related as given"
     if len(names) > MOST_NAMED:
         names = [f"{names[0]}, ..., {names[-1]} ({len(names)} columns)"]
-    return f"{joined(names)} by {term.group} ({len(term.levels)} levels){how}"
+    return f"{joined(names)} by {term.group} ({len(term.levels):,} levels){how}"
 
 
 def _visits(fit: Any) -> str:
@@ -147,10 +147,8 @@ def _visits(fit: Any) -> str:
     own = visits.covariance
     words = OF_VISITS[own.structure]
     each = "" if own.group is None else f", separately by {own.group}"
-    return (
-        f"The observations of each of {len(visits.subjects)} levels of {own.subject} had a common "
-        f"covariance matrix ({words}{each})."
-    )
+    count = f"{len(visits.subjects):,} levels of {own.subject}"
+    return f"The observations of each of {count} had a common covariance matrix ({words}{each})."
 
 
 def _more(fit: Any) -> Iterator[str]:
@@ -201,11 +199,13 @@ def _compared(coding: Coding) -> str:
 
 def _rows(fit: Fit) -> str:
     design = fit.design
-    said = f"The model was fitted to {fit.nobs} observations"
+    said = f"The model was fitted to {fit.nobs:,} observations"
     count = design.n_rows - design.n
     if count:
-        missing = joined([f"{name} ({rows})" for name, rows in design.dropped.items()])
-        said += f"; {count} of {design.n_rows} rows were left out, with missing or unusable values"
+        missing = joined([f"{name} ({rows:,})" for name, rows in design.dropped.items()])
+        said += (
+            f"; {count:,} of {design.n_rows:,} rows were left out, with missing or unusable values"
+        )
         said += f" of {missing}"
     return f"{said}."
 

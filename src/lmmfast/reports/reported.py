@@ -29,6 +29,7 @@ class Reported(Fit, Column):
         conf_method: str = "wald",
         ddf: str | None = None,
         exponentiate: bool = False,
+        scales: str = "sdcor",
         **options: Any,
     ) -> pd.DataFrame:
         """One row a parameter, with the columns of R's broom.mixed.
@@ -51,6 +52,10 @@ class Reported(Fit, Column):
         exponentiate : bool, default False
             Fixed effects and their limits as exp(estimate): odds ratios, rate ratios; standard
             errors by the delta method. Tests are those of the estimate.
+        scales : {"sdcor", "vcov"}, default "sdcor"
+            Variance parameters as standard deviations and correlations, or as variances and
+            covariances ("var__Days", "cov__Intercept.Days"): errors of variances by the delta
+            method, their limits are squares; covariances have neither.
         **options
             More arguments of `conf_int`: ``n``, ``seed``, ... of "boot".
 
@@ -87,7 +92,8 @@ class Reported(Fit, Column):
         >>> fit.tidy()[["term", "estimate", "std.error"]].round(2).values.tolist()[:3]
         [['Intercept', 251.41, 6.82], ['Days', 10.47, 1.55], ['sd__Intercept', 24.74, 5.84]]
         """
-        return tidy(self, effects, conf_int, conf_level, conf_method, ddf, exponentiate, options)
+        how = conf_int, conf_level, conf_method, ddf, exponentiate, scales
+        return tidy(self, effects, *how, options)
 
     def glance(self) -> pd.DataFrame:
         """One row a fit, with the columns of R's broom.mixed.
@@ -204,13 +210,19 @@ class Reported(Fit, Column):
         """
         return tested(self)
 
-    def equation(self, *, numbers: bool = False, width: int = WIDTH) -> Equation:
+    def equation(
+        self, *, numbers: bool = False, short: bool = False, width: int = WIDTH
+    ) -> Equation:
         """The model in LaTeX.
 
         Parameters
         ----------
         numbers : bool, default False
             Estimates in the place of symbols, with the digits of the summary.
+        short : bool, default False
+            Random effects of a term with several columns as one vector, their covariance matrix
+            by its name; with `numbers` their standard deviations. Terms with more than four columns
+            are written so anyway.
         width : int, default 80
             Characters, as they are read, after which a long sum goes on in a new line.
 
@@ -229,7 +241,7 @@ class Reported(Fit, Column):
         >>> print(fit.equation(numbers=True).lines[-1])
         \\varepsilon_{i} &\\sim \\mathcal{N}(0,\\, 30.99^2)
         """
-        return equation(self, numbers, width)
+        return equation(self, numbers, short, width)
 
     def report(self, *, ddf: str | None = None) -> Report:
         """A paragraph for the methods section: how the model was fitted, and of what.

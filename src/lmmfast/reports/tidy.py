@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "ran_coefs")
+SCALES = ("sdcor", "vcov")  # of variance parameters
 OTHERS = ("sigma", "residual", "extra")  # kinds of parameters that are not of a random term
 
 
@@ -27,6 +29,7 @@ def tidy(
     conf_method: str,
     ddf: str | None,
     exponentiate: bool,
+    scales: str,
     options: dict[str, Any],
 ) -> pd.DataFrame:
     """As ``Labelled.tidy`` documents it."""
@@ -35,6 +38,7 @@ def tidy(
     asked = [effects] if isinstance(effects, str) else list(effects)
     for one in asked:
         check_choice("effects", one, EFFECTS)
+    check_choice("scales", scales, SCALES)
     level = check_level(conf_level)
     limits = (level, conf_method, options) if conf_int else None
     parts = []
@@ -42,7 +46,8 @@ def tidy(
         if one == "fixed":
             parts.append(_fixed(fit, ddf, limits, exponentiate))
         elif one == "ran_pars":
-            parts.append(_parameters(fit, limits))
+            own = _parameters(fit, limits)
+            parts.append(own if scales == "sdcor" else _as_variances(own))
         else:
             parts.append(_levels(fit, one, level if conf_int else None))
     columns = ["effect", "group"]
@@ -100,6 +105,36 @@ def _parameters(fit: Any, limits: tuple[float, str, Any] | None) -> dict[str, An
         known = _limits(fit, limits, "random", {}, frame=True)
         columns |= _ends(known.reindex(names).to_numpy(dtype=float))
     return columns
+
+
+def _as_variances(columns: dict[str, Any]) -> dict[str, Any]:
+    """Variances and covariances in the place of standard deviations and correlations: errors of
+    variances by the delta method, their limits squared; covariances have neither."""
+    sd: dict[str, dict[str, float]] = {}
+    given = (columns[name] for name in ("group", "term", "estimate"))
+    for group, term, value in zip(*given, strict=True):
+        if term.startswith("sd__"):
+            sd.setdefault(group, {})[term[4:]] = value
+    products = {
+        (group, f"cor__{a}.{b}"): own[a] * own[b]
+        for group, own in sd.items()
+        for a, b in permutations(own, 2)
+    }
+    numbers = {name: own for name, own in columns.items() if isinstance(own, np.ndarray)}
+    out = {name: own.copy() for name, own in numbers.items()}
+    terms = list(columns["term"])
+    for i, (group, term) in enumerate(zip(columns["group"], terms, strict=True)):
+        if term.startswith("sd__"):
+            terms[i] = f"var__{term[4:]}"
+            for name, values in out.items():
+                values[i] = numbers[name][i] ** 2
+            out["std.error"][i] = 2 * numbers["estimate"][i] * numbers["std.error"][i]
+        elif (group, term) in products:
+            terms[i] = f"cov__{term[5:]}"
+            for values in out.values():
+                values[i] = np.nan
+            out["estimate"][i] = numbers["estimate"][i] * products[group, term]
+    return columns | out | {"term": terms}
 
 
 def _levels(fit: Any, effects: str, level: float | None) -> dict[str, Any]:

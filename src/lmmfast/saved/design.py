@@ -15,9 +15,11 @@ from ..data.responses import Outcome
 from ..data.rows import RowColumns, Rows
 from ..data.structures import Structure
 from ..data.terms import RandomTerm
+from ..data.visits import plan_beside
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
 from ..formula.plan import Plan, plan_of
+from ..formula.repeated import covariance_of
 from ..sources.records import Reader
 from ..sources.verify import Damage, fields, items, text, whole
 from .kept import Cells, KeptColumns, KeptSums, KeptVariable
@@ -117,19 +119,22 @@ def write_design(design: Design, writer: RowPacker) -> dict[str, Any]:
         "outcome": optional(OUTCOME.kind).write(design.outcome, writer),
         "residual": write_residual(design.residual, writer),
         "levels": [write_levels(own, writer) for own in writer.levels],
-        "given": None if design.given is None else write_given(design.given, writer),
+        "given": None if design.given is None else write_given(design, writer),
     }
 
 
 _GIVEN = ("weights", "offset", "contrasts", "dispersion", "residual")
 
 
-def write_given(given: Given, writer: Packer) -> dict[str, Any]:
-    """What the fit was asked with besides formula and data; contrasts as far as they are plain."""
-    own, contrasts = given.without_data(), None
+def write_given(design: Design, writer: Packer) -> dict[str, Any]:
+    """What the fit was asked with besides formula and data; contrasts that are not plain, as data
+    frames, by the columns that they gave."""
+    assert design.given is not None
+    own, contrasts = design.given.without_data(), None
     if own.contrasts is not None:
+        plain = {name: _plain(name, spec, design) for name, spec in own.contrasts.items()}
         with suppress(DataError):
-            contrasts = write_value(dict(own.contrasts), writer, "contrasts")
+            contrasts = write_value(plain, writer, "contrasts")
     return {
         "weights": own.weights,
         "offset": own.offset,
@@ -137,6 +142,19 @@ def write_given(given: Given, writer: Packer) -> dict[str, Any]:
         "dispersion": own.dispersion,
         "residual": own.residual,
     }
+
+
+def _plain(name: str, spec: Any, design: Design) -> Any:
+    """Contrasts of a variable that a file can hold: as given, or {column: weights of levels}."""
+    try:
+        write_value(spec, Packer(), "contrasts")
+        return spec
+    except DataError:
+        coding = None if design.recipe is None else design.recipe.codings.get(name)
+    if coding is None or coding.contrast is None:
+        return spec
+    pairs = zip(coding.names, coding.contrast[:-1].T, strict=True)
+    return {label[len(name) + 1 : -1]: np.array(weights) for label, weights in pairs}
 
 
 def _given_of(item: Any, reader: Reader) -> Given | None:
@@ -223,8 +241,11 @@ _CELLS = Kind(
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
-    """What `write_design` wrote; `names` has the functions of the caller."""
+def read_design(
+    item: Any, names: Mapping[str, Any], reader: Reader, fixed_only: bool = False
+) -> Design:
+    """What `write_design` wrote; `names` has the functions of the caller. `fixed_only`: of a model
+    for repeated measures, whose covariance term is no random one."""
     own = fields(item, _DESIGN)
     formula = text(own["formula"], "the formula")
     recipe = None
@@ -234,7 +255,8 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
             if isinstance(own["recipe"], dict)
             else False
         )
-        recipe = read_recipe(own["recipe"], _plan(formula, python), names, reader)
+        plan = fixed_plan(formula) if fixed_only else _plan(formula, python)
+        recipe = read_recipe(own["recipe"], plan, names, reader)
     x_names = many(TEXT).read(own["x_names"], "the fixed effects", reader)
     if recipe is not None and recipe.fixed_layout.names != x_names:
         raise Damage("the fixed effects are not the columns of the recipe")
@@ -243,7 +265,8 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
     levels = _levels_of(own["levels"], given, sums, recipe, reader)
     fixed = _columns_of(own["fixed"], len(x_names), sums, levels, reader)
     terms = tuple(_read_term(one, i, recipe, (sums, levels), reader) for i, one in enumerate(given))
-    if not terms or (recipe is not None and len(recipe.random_layouts) != len(terms)):
+    wrong = recipe is not None and len(recipe.random_layouts) != len(terms)
+    if wrong or bool(terms) == fixed_only:
         raise Damage("the random terms are not those of the recipe")
     _check_factors(terms)
     return Design(
@@ -261,6 +284,14 @@ def read_design(item: Any, names: Mapping[str, Any], reader: Reader) -> Design:
         given=_given_of(own["given"], reader),
         residual=read_residual(own["residual"], sums.n, isinstance(sums, Rows), reader),
     )
+
+
+def fixed_plan(formula: str) -> Plan:
+    """The plan of the fixed part of a formula for repeated measures."""
+    try:
+        return plan_beside(covariance_of(formula))
+    except FormulaError as error:
+        raise Damage(f"the formula cannot be read ({error})") from None
 
 
 def _plan(formula: str, python: bool) -> Plan:

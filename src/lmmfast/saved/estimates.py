@@ -82,14 +82,19 @@ def check(estimates: Any, design: Design) -> None:
         raise Damage("what was held is of another length than theta")
 
 
-def check_linear(estimates: Estimates, design: Design) -> None:
-    """The same of a linear model, with the covariance of its fixed effects."""
+def check_fixed(estimates: Estimates, design: Design) -> None:
+    """The same, with the covariance of the fixed effects."""
     check(estimates, design)
     p = len(design.x_names)
     _shape("vcov", estimates.vcov, (p, p))
     kept = estimates.fixed_kept
     if np.isnan(estimates.vcov[np.ix_(kept, kept)]).any():
         raise Damage("the covariance of the fixed effects is missing")
+
+
+def check_linear(estimates: Estimates, design: Design) -> None:
+    """The same of a linear mixed model, with the parameters of its residual structure."""
+    check_fixed(estimates, design)
     count = 0 if design.residual is None else design.residual.count
     if (0 if estimates.delta is None else len(estimates.delta)) != count:
         raise Damage("the parameters of the residual structure are not those of the design")

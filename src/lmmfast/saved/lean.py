@@ -16,7 +16,7 @@ from ..data.sums import Columns
 from ..errors import DataError, FitError
 from ..fit import Fit
 from ..formula.column import Column
-from ..inference.ddf import ddf_of, method_of, mixed_only
+from ..inference.ddf import ddf_of, method_of
 from ..inference.estimability import openness_of
 from ..inference.kenward import KenwardRoger
 from ..inference.satterthwaite import Satterthwaite
@@ -40,7 +40,6 @@ def without_data(fit: Kind, ddf: Any = None) -> Kind:
     """
     if isinstance(fit.model, KeptModel):
         return fit
-    mixed_only(fit, "a fit without its data (a pickle holds any fit)")
     design = design_without_rows(fit.design)
     engine = fit.model._engine
     core = Core(
@@ -59,8 +58,9 @@ def without_data(fit: Kind, ddf: Any = None) -> Kind:
 def fingerprint(fit: Fit) -> str | None:
     """A digest of the responses used, in increasing order; None where they are not in memory."""
     sums: Any = fit.design.sums
-    if isinstance(fit.model, KeptModel):
-        return fit.model.fingerprint
+    if isinstance(sums, KeptSums):
+        known: str | None = getattr(fit.model, "fingerprint", None)
+        return known
     return digest_of(sums) if isinstance(sums, Rows) else None
 
 

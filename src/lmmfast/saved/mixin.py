@@ -28,8 +28,9 @@ class Saved(Fit):
             By custom it ends in ".lmm". An existing file is replaced.
         data : {False, "cross-products", True}, default False
             What to keep of the data. False: nothing of single rows. The fit predicts new rows, has
-            its tables, tests, means and Wald intervals, and simulates new rows. "cross-products":
-            also refitting by another criterion, profiles, and every test. True: the rows used,
+            its tables, tests, means and Wald intervals, and simulates new rows. "cross-products"
+            (of models for repeated measures: sums by pattern of visits): also refitting by another
+            criterion, profiles, and every test. True: the rows used,
             so that the loaded fit can all that this one can, but for data that the formula does not
             name.
         ddf : str or sequence of str, optional
@@ -88,6 +89,6 @@ class Saved(Fit):
         >>> float(fit.predict(data[:1]).iloc[0].round(3))
         253.664
         """
-        from .lean import without_data
+        from .files import forgotten
 
-        return without_data(self, ddf)
+        return forgotten(self, ddf)

@@ -129,14 +129,19 @@ def _readings_of(
     adjusted = named(ADJUSTED.kind).read(own["adjusted"], what, reader)
     for name, one in adjusted.items():
         _check_adjusted(name, one, p, estimates)
-    openness = optional(OPENNESS.kind).read(own["openness"], what, reader)
-    dropped = int((~estimates.fixed_kept).sum())
-    if openness is not None and openness.directions.shape != (p, dropped):
-        raise Damage(f"{what}: open directions have another shape")
-    if openness is not None and openness.noise.shape != (dropped,):
-        raise Damage(f"{what}: open directions have another shape")
+    openness = read_openness(own["openness"], estimates, reader)
     pairs = {} if blocks is None else _pairs_of(own["pairs"], design, widths, reader)
     return Readings(E, moved, blocks, pairs, information, adjusted, openness)
+
+
+def read_openness(item: Any, estimates: Any, reader: Reader) -> Openness | None:
+    """Directions of the fixed effects about which the data say nothing, one a dropped column."""
+    found: Openness | None = optional(OPENNESS.kind).read(item, "open directions", reader)
+    dropped = int((~estimates.fixed_kept).sum())
+    shape = (len(estimates.fixed_kept), dropped)
+    if found is not None and (found.directions.shape, found.noise.shape) != (shape, (dropped,)):
+        raise Damage("open directions have another shape")
+    return found
 
 
 def _pairs_of(

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..formula.column import Column, Text
+from ..formula.hypotheses import Hypotheses
 from ..formula.values import Matrix, Named
 from ..sources.records import Reader, read_label, write_label
 from ..sources.verify import Damage, fields, flag, items, text
@@ -38,6 +39,8 @@ def write_value(value: Any, writer: Packer, what: str) -> Any:
         return {"pairs": [[write_value(one, writer, what) for one in pair] for pair in pairs]}
     if isinstance(value, Column):
         return write_column(value, writer, what)
+    if isinstance(value, Hypotheses):
+        return {"hypotheses": [list(pair) for pair in value.texts], "rest": value.rest}
     try:
         return write_label(value)
     except DataError:
@@ -77,6 +80,11 @@ def read_value(item: Any, what: str, reader: Reader, depth: int = 0) -> Any:
         return _with_names(fields(item, (kind, "names")), kind, what, reader)
     if kind == "column":
         return read_column(item, what, reader)
+    if kind == "hypotheses":
+        given = fields(item, ("hypotheses", "rest"))
+        pairs = [items(pair, what, 2) for pair in items(given["hypotheses"], what)]
+        texts = tuple((text(name, what), text(said, what)) for name, said in pairs)
+        return Hypotheses(texts, flag(given["rest"], what))
     return read_label(item)
 
 

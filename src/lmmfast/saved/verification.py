@@ -13,8 +13,10 @@ from ..data.rows import Rows
 from ..engine.model import CERTIFIED
 from ..errors import DataError, silenced
 from ..fit import Fit
+from ..inference.ddf import is_repeated
 from ..sources.given import design_from
 from .lean import digest_of, fingerprint
+from .repeated import evaluated_repeated, repeated_again
 
 SAME = 1e-8  # by which criteria of the same data may differ, relative to their size
 
@@ -101,6 +103,8 @@ def verify(fit: Fit, data: Any, make: Any) -> Verification:
 def design_of_data(fit: Fit, data: Any) -> Design:
     """The design that the fit's formula and arguments make of data."""
     own = fit.design
+    if is_repeated(fit):
+        return repeated_again(fit, data)
     if own.recipe is None:
         raise DataError("a fit from arrays has no formula, by which data could be read")
     given = own.given or Given(None, own.recipe.weights, own.recipe.offset, None)
@@ -145,6 +149,9 @@ def _check_columns(fit: Fit, design: Design) -> None:
 def _evaluated(fit: Fit, design: Design, make: Any) -> tuple[float, float, float]:
     """The criterion at the stored estimates, what it can gain, and its largest slope."""
     own: Any = fit.estimates
+    if is_repeated(fit):
+        at, promised, steepest, search = evaluated_repeated(fit, design, make)
+        return at, _gain(promised, at, search), steepest
     if fit.family is not None:
         model = _generalized(fit, design, make)
         found = model.estimates_at(own.psi)

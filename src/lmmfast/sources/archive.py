@@ -383,10 +383,11 @@ def _blocks_of(reader: Reader, cross: Totals) -> Any:
 
 
 def write(data: bytes, path: Path) -> None:
-    """Writes a file whole or not at all: to a neighbour, flushed to the disk, then renamed."""
-    target = Path(os.path.realpath(path))
-    handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    """Writes a file whole or not at all, Ctrl-C included: to a neighbour, flushed to the disk, then
+    renamed."""
+    target, neighbour = Path(os.path.realpath(path)), ""
     try:
+        handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

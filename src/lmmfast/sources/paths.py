@@ -73,7 +73,7 @@ class Text:
             ) from None
 
 
-class Looks(DataError):
+class TextFormatError(DataError):
     """A text file looks as if it was written in another way than it is read.
 
     `found` says what it looks like; `options`, fields of `Text` and pandas', would read it.
@@ -287,10 +287,10 @@ def _first_lines(path: Path, text: Text) -> list[str]:
     return [line for line in lines if line.strip()][:20] or [""]
 
 
-def _undecoded(path: Path, text: Text, start: bytes) -> Looks:
+def _undecoded(path: Path, text: Text, start: bytes) -> TextFormatError:
     wide = start[:2] in (b"\xff\xfe", b"\xfe\xff") and text.encoding.lower() != "utf-16"
     found = f"it is not encoded as {text.encoding}"
-    return Looks(str(path), found, {"encoding": "utf-16" if wide else "latin-1"})
+    return TextFormatError(str(path), found, {"encoding": "utf-16" if wide else "latin-1"})
 
 
 def _check_separator(path: Path, lines: list[str], sep: str) -> None:
@@ -304,11 +304,11 @@ def _check_separator(path: Path, lines: list[str], sep: str) -> None:
         pieces = [field for line in lines[1:] for field in _split(line, other)]
         if other != "," and any(NUMBER.fullmatch(piece) for piece in pieces):
             options["decimal"] = ","
-        raise Looks(str(path), f"its fields seem to be separated by {name}", options)
+        raise TextFormatError(str(path), f"its fields seem to be separated by {name}", options)
     alike = len({_fields(line, r"\s+") for line in lines}) == 1
     if sep != r"\s+" and len(lines) > 1 and alike and _fields(lines[0], r"\s+") > 1:
         found = "its fields seem to be separated by white space"
-        raise Looks(str(path), found, {"sep": r"\s+"})
+        raise TextFormatError(str(path), found, {"sep": r"\s+"})
 
 
 def _split(line: str, sep: str) -> list[str]:
@@ -333,7 +333,7 @@ def _check_numbers(path: Path, frame: pd.DataFrame, text: Text, numeric: Collect
         if len(values) and all(NUMBER.fullmatch(value) for value in values):
             options = {"decimal": ","} if text.sep is None else {"sep": text.sep, "decimal": ","}
             found = f"column {name!r} has numbers with decimal commas, such as {values.iloc[0]!r}"
-            raise Looks(str(path), found, options, variable=name)
+            raise TextFormatError(str(path), found, options, variable=name)
 
 
 def _check_columns(first: Path, one: pd.DataFrame, path: Path, two: pd.DataFrame) -> None:

@@ -147,7 +147,8 @@ class Survey:
         for name in dict.fromkeys(atom.label for atom in self.plan.atoms if atom.is_name):
             kind = self.variables[name]
             if not kind.numeric and kind.labels is not None and kind.labels.declared is None:
-                check_text(Column(name, levels=kind.labels.array()), None)
+                own = Column(name, levels=kind.labels.array())
+                check_text(own, None, labels=name in self.plan.labelled)
 
     # ---- parts of a chunk ------------------------------------------------------------------------
 

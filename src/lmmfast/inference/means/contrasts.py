@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Contrasts(LinearEstimates):
+class Contrasts(LinearEstimates, _tables.FrameLike):
     """Contrasts of means within each level of ``by``; `EMMeans.contrast` makes them.
+
+    They print as a table, and may be used as their data frame: ``contrasts["p"]``.
 
     Attributes
     ----------

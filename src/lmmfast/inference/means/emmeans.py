@@ -278,10 +278,10 @@ class EMMeans(LinearEstimates):
         return self._with_limits(self.level, "none")
 
     @property
-    def contrasts(self) -> pd.DataFrame | None:
+    def contrasts(self) -> Contrasts | None:
         """The contrasts: ``contrast``, variables of ``by``, ``estimate``, ``SE``, ``df``, ``t`` (or
         ``z``) and ``p``, adjusted; None if none were asked for."""
-        return None if self.kind is None else self._made.table
+        return None if self.kind is None else self._made
 
     def contrast(
         self,

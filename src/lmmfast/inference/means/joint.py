@@ -9,17 +9,20 @@ Statist. Assoc.* 29, for weighted squares of means.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import tables as _tables
 from ...errors import DataError
-from ..ddf import ddf_of, fit_of, method_of
+from ..ddf import METHODS, ddf_of, fit_of, method_of
 from ..estimability import openness_of
+from ..wald import statistic_cells
 from .comparisons import contrast_weights
 from .estimates import product
-from .grid import Grid, terms_of
+from .grid import Grid, terms_of, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +30,67 @@ if TYPE_CHECKING:
     from ...fit import Fit
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class JointTests(_tables.FrameLike):
+    """F tests of `joint_tests`; prints as a table, and may be used as its data frame.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Variables of ``by``, ``term``, ``df1``, ``df2``, ``F``, ``p`` and, where not all contrasts
+        are estimable, ``note``.
+    by : tuple of str
+        Variables within whose levels effects are tested.
+    ddf : str
+        Degrees of freedom of the denominator.
+    """
+
+    table: pd.DataFrame
+    by: tuple[str, ...]
+    ddf: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """A copy of ``table``.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        return self.table.copy()
+
+    def summary(self) -> _tables.Summary:
+        """The tests on paper.
+
+        Returns
+        -------
+        Summary
+        """
+        cells = {name: _printed(name, self.table[name]) for name in map(str, self.table)}
+        if "note" in cells:
+            cells["note"] = ["*" if note else "" for note in cells["note"]]
+        names = {"note": ""}
+        header = tuple(names.get(name, name) for name in cells)
+        rows = tuple(zip(*cells.values(), strict=True))
+        notes = [f"Degrees of freedom: {METHODS[self.ddf]}"]
+        found = [note for note in self.table.get("note", ()) if note]
+        notes += [f"* {note}" for note in found[:1]]
+        title = "Joint tests of contrasts of means:"
+        return _tables.Summary(((title, _tables.Table(header, rows, len(self.by) + 1), *notes),))
+
+
+def _printed(name: str, values: pd.Series) -> list[str]:
+    if name == "df1":
+        return [_tables.fixed(value, 0) for value in values]
+    if name == "df2":
+        return _tables.df_cells(values)
+    if name == "F":
+        return statistic_cells(values.to_numpy())
+    return [_tables.p_value(p) for p in values] if name == "p" else [text(own) for own in values]
+
+
 def joint_tests(
     fit: Fit, *, by: str | Sequence[str] | None = None, ddf: str | None = None
-) -> pd.DataFrame:
+) -> JointTests:
     """F tests of main effects and interactions, from contrasts of equally weighted means.
 
     Those of ``anova(fit, type="III")`` where every cell has rows; where some are empty, of the
@@ -47,9 +108,10 @@ def joint_tests(
 
     Returns
     -------
-    pandas.DataFrame
-        Variables of `by`, ``term``, ``df1``, ``df2``, ``F``, ``p`` and ``note``: what part of the
-        contrasts is estimable where not all are.
+    JointTests
+        Prints as a table, is used as its data frame (`to_frame`): variables of `by`, ``term``,
+        ``df1``, ``df2``, ``F``, ``p`` and ``note``: what part of the contrasts is estimable where
+        not all are.
 
     Raises
     ------
@@ -85,7 +147,8 @@ def joint_tests(
             rows.append(cell | _test(fit, ddf, grid, names, within, cell))
     found = pd.DataFrame(rows)
     found = found[found["df1"] > 0].reset_index(drop=True)
-    return found if found["note"].any() else found.drop(columns="note")
+    found = found if found["note"].any() else found.drop(columns="note")
+    return JointTests(found, tuple(within), ddf)
 
 
 def _grid(fit: Fit) -> Grid:

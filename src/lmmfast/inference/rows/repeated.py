@@ -12,6 +12,7 @@ from ...errors import DataError
 from ...formula.column import Column
 from ..ddf import check_choice, check_level, method_of
 from ..wald import t_quantile
+from .given_kind import as_given
 from .predict import fitted_of, predict, recipe_of, row_series
 from .prediction_errors import SHOWN, check_interval, prediction_frame, weights_of
 from .shown import _one_row
@@ -75,8 +76,19 @@ def predictions(
 ) -> pd.Series | pd.DataFrame:
     """As ``MMRMFit.predict`` documents them."""
     check_interval(interval)
-    if newdata is not None:
-        newdata = _one_row(newdata)
+    rows = None if newdata is None else Table.of(_one_row(newdata))
+    return as_given(newdata, _predictions(fit, rows, offset, se, interval, level, ddf))  # type: ignore[no-any-return]
+
+
+def _predictions(
+    fit: Fit,
+    newdata: Table | None,
+    offset: Any,
+    se: bool,
+    interval: str | None,
+    level: float,
+    ddf: str | None,
+) -> pd.Series | pd.DataFrame:
     predicted = predict(fit, newdata, "none", "error", offset, False, 0)
     if not se and interval is None:
         return predicted
@@ -100,8 +112,8 @@ def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
     mean = predict(fit, table, "none", "error", offset, False, 0)
     y, values = _responses(fit, table), mean.to_numpy().copy()
     visits = own.design.seen
-    subject = _column(table, visits.covariance.subject).as_factor().codes
-    visit, group = _visit_of(fit, table), _group_of(fit, table)
+    subject = column_in(table, visits.covariance.subject).as_factor().codes
+    visit, group = visits_in(fit, table), groups_in(fit, table)
     w = weights_of(fit, table, None, table.n)
     order = np.argsort(subject, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(subject[order])) + 1):
@@ -112,19 +124,20 @@ def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
             left = y[rows][there] - values[rows][there]
             moved = Sigma[:, there] @ np.linalg.solve(Sigma[np.ix_(there, there)], left)
             values[rows] = np.where(there, y[rows], values[rows] + moved)
-    return type(mean)(values, index=mean.index, name=mean.name)
+    return as_given(newdata, type(mean)(values, index=mean.index, name=mean.name))  # type: ignore[no-any-return]
 
 
 def _responses(fit: Fit, table: Table) -> np.ndarray:
     """The response of new rows; NaN where it, or what it is made of, is missing."""
     plan, recipe = fit.design.plan, recipe_of(fit)
-    columns = {name: _column(table, name) for name in plan.response.names if table.has(name)}
+    columns = {name: column_in(table, name) for name in plan.response.names if table.has(name)}
     found = value_of(plan.response, columns, recipe.memory, table.n)
     assert isinstance(found, dict)
     return np.array(next(iter(found.values())), dtype=float)
 
 
-def _column(table: Table, name: str) -> Column:
+def column_in(table: Table, name: str) -> Column:
+    """A column that new data must have."""
     if not table.has(name):
         raise table.lacks(name, DataError, "the column")
     return table.column(name)
@@ -152,20 +165,23 @@ def visit_variance(fit: Fit, newdata: Any) -> np.ndarray:
         return np.asarray(of_rows if fit.weights is None else of_rows / fit.weights)
     table = Table.of(newdata)
     same = spatial or np.ptp(variance[0]) == 0  # then visits need not be known
-    visit = np.zeros(table.n, int) if same else _visit_of(fit, table)
-    return np.asarray(variance[_group_of(fit, table), visit])
+    visit = np.zeros(table.n, int) if same else visits_in(fit, table)
+    return np.asarray(variance[groups_in(fit, table), visit])
 
 
-def _visit_of(fit: Fit, table: Table) -> np.ndarray:
+def visits_in(fit: Fit, table: Table) -> np.ndarray:
     """Which visit each row of new data is."""
     own: Any = fit
     visits = own.design.seen
     if visits.places is None:
         return _places(table, visits.covariance.visit[0], visits.labels)
-    raise DataError("places of new data are not known to the fit: sp_exp predicts means alone")
+    raise DataError(
+        "places of new data are not known to the fit: of new rows sp_exp has means alone, no "
+        "prediction intervals and no drawn responses"
+    )
 
 
-def _group_of(fit: Fit, table: Table) -> np.ndarray:
+def groups_in(fit: Fit, table: Table) -> np.ndarray:
     """Which group's covariance each row of new data has."""
     own: Any = fit
     visits = own.design.seen

@@ -101,18 +101,24 @@ def rank(factor: np.ndarray) -> int:
     return int(np.linalg.matrix_rank(unit, tol=NO_VARIANCE))
 
 
-def combination(columns: Sequence[str], direction: np.ndarray, share: np.ndarray) -> str:
-    """``direction`` in words, its most important column with coefficient one."""
+def combination(
+    columns: Sequence[str], direction: np.ndarray, share: np.ndarray, most: int | None = None
+) -> str:
+    """``direction`` in words, its most important column with coefficient one; of more columns than
+    `most` those with the largest shares, and how many others there are."""
     lead = int(np.argmax(np.abs(share)))
     text = ""
+    inside = np.flatnonzero(np.abs(share) >= NEGLIGIBLE * abs(share[lead]))
+    rest = 0 if most is None else max(len(inside) - most, 0)
+    named = set(sorted(inside, key=lambda j: -abs(share[j]))[: len(inside) - rest])
     for j, name in enumerate(columns):
-        if abs(share[j]) < NEGLIGIBLE * abs(share[lead]):
+        if j not in named:
             continue
         value = direction[j] / direction[lead]
         size = "" if abs(abs(value) - 1) < 5e-4 else f"{tables.general(abs(value), 3)}*"
         sign = ("- " if value < 0 else "+ ") if text else ("-" if value < 0 else "")
         text += f"{' ' if text else ''}{sign}{size}{name}"
-    return text
+    return text + f" and {rest} smaller part{'s' * (rest > 1)}" * (rest > 0)
 
 
 # ---- principal components ------------------------------------------------------------------------
@@ -313,6 +319,8 @@ class Singularity(tables.Printed):
     directions: pd.DataFrame
     reductions: pd.DataFrame
     over: str = " (over sigma^2)"  # what variances are relative to
+    # of each direction grouping factor (of several terms the term), and its largest columns
+    shown: tuple[tuple[str, str], ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """As ``reductions``."""
@@ -322,18 +330,25 @@ class Singularity(tables.Printed):
         """All of it on paper."""
         if not self.singular:
             return tables.Summary((("The fit is not singular: every direction has variance.",),))
-        slopes = [
-            f"Slope of the criterion in the variance{self.over} of each direction; the",
-            "steeper it is, the clearer that this variance is zero:",
-        ]
-        for term, text, score in self.directions.itertuples(index=False):
-            slopes += tables.wrapped(f"{term} {text}: {tables.general(score, 4)}")
         why = [line for sentence in self.sentences for line in tables.wrapped(sentence)]
         sections: list[tuple[str | tables.Table, ...]] = [tuple(why)]
-        sections += [tuple(slopes)] if len(self.directions) else []
+        if len(self.directions):
+            sections.append(self._slopes())
         if len(self.reductions):
             sections.append(("Smaller models:", *_steps_text(self.reductions)))
         return tables.Summary(tuple(sections))
+
+    def _slopes(self) -> tuple[str | tables.Table, ...]:
+        """The directions without variance by the columns that count most in each."""
+        rows = [
+            (*texts, tables.general(score, 4))
+            for texts, score in zip(self.shown, self.directions["score"], strict=True)
+        ]
+        what = f"Slope of the criterion in the variance{self.over} of each direction; the steeper"
+        return (
+            *tables.wrapped(f"{what} it is, the clearer that this variance is zero:"),
+            tables.Table(("", "direction", "slope"), tuple(rows), 2),
+        )
 
 
 def explain_singularity(fit: Fit) -> Singularity:
@@ -341,7 +356,8 @@ def explain_singularity(fit: Fit) -> Singularity:
     import pandas as pd
 
     labels = [term.term for term in fit.design.terms]
-    rows = [(labels[one.term], _in_words(fit, one), one.score) for one in directions(fit)]
+    found = directions(fit)
+    rows = [(labels[one.term], _in_words(fit, one), one.score) for one in found]
     frame = pd.DataFrame(rows, columns=["term", "direction", "score"])
     ways: list[Reduction | None] = []
     if fit.estimates.free is None and fit.is_singular:
@@ -349,16 +365,19 @@ def explain_singularity(fit: Fit) -> Singularity:
     smaller = [_step(refit_reduced(fit, way), fit, way.removed) for way in ways if way]
     over = " (over sigma^2)" if fit.family is None else ""
     sentences = tuple(singular_sentences(fit))
-    return Singularity(fit.is_singular, sentences, frame, _frame(smaller), over)
+    groups = [term.group for term in fit.design.terms]
+    short = [g if groups.count(g) == 1 else label for g, label in zip(groups, labels, strict=True)]
+    shown = tuple((short[one.term], _in_words(fit, one, MOST_NAMED)) for one in found)
+    return Singularity(fit.is_singular, sentences, frame, _frame(smaller), over, shown)
 
 
-def _in_words(fit: Fit, direction: Direction) -> str:
+def _in_words(fit: Fit, direction: Direction, most: int | None = None) -> str:
     columns = fit.design.terms[direction.term].columns
     sd = np.linalg.norm(fit.estimates.T[direction.term], axis=1)
     share = direction.weights * sd
     if not share.any():  # a column without variance
         share = direction.weights
-    return combination(columns, direction.weights, share)
+    return combination(columns, direction.weights, share, most)
 
 
 STEP = ("removed", "formula", "npar", "criterion", "change", "df", "p", "aic", "singular")

@@ -1,0 +1,41 @@
+"""What is said of new rows, in the kind of table that they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...data.columns import Table
+
+# kinds whose answer is one of pandas: its own, and those that are no frames
+_PANDAS = ("pandas", "builtins", "numpy", "collections")
+
+
+def as_given(rows: Any, found: Any) -> Any:
+    """A pandas series or frame about new rows as one of their library: polars for polars, pyarrow
+    for pyarrow, missing values as nulls. Rows of pandas, arrays and mappings have one of pandas."""
+    kind = type(rows)
+    if rows is None or isinstance(rows, (Table, Mapping)):
+        return found
+    if kind.__module__.partition(".")[0] in _PANDAS or hasattr(rows, "iloc"):
+        return found
+    import narwhals.stable.v2 as nw
+
+    frame = nw.from_native(rows, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame) or frame.implementation.is_pandas():
+        return found
+    if not hasattr(found, "columns"):
+        return _series(str(found.name), found.to_numpy(), frame.implementation).to_native()
+    columns = {str(name): found.iloc[:, j].to_numpy() for j, name in enumerate(found.columns)}
+    made = {name: _series(name, own, frame.implementation) for name, own in columns.items()}
+    return nw.from_dict(made, backend=frame.implementation).to_native()
+
+
+def _series(name: str, values: np.ndarray, backend: Any) -> Any:
+    import narwhals.stable.v2 as nw
+
+    if values.dtype.kind != "f":
+        return nw.new_series(name, values.tolist(), backend=backend)
+    return nw.new_series(name, values, nw.Float64, backend=backend).fill_nan(None)
