@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, LmmError
 from ..formula.cells import array_of, read
 from ..formula.column import Codes, Column
+from ..formula.tree import quoted
 
 
 class Table:
@@ -286,5 +287,5 @@ def _name_hint(name: str, names: Sequence[Any]) -> str:
         if isinstance(known, str) and not known.replace(".", "_").isidentifier():
             words = re.split(r"\W+", known)
             if name in words or name == "".join(words) or name == ".".join(words):
-                return f"names such as {known!r} are written in backticks: `{known}`"
+                return f"names such as {known!r} are written in backticks: {quoted(known)}"
     return ""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, SpacingWarning, warn
 from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
 from ..formula.residual import Correlation, Dispersion, correlation_of, dispersion_of
@@ -30,6 +30,7 @@ from ..freeze import Frozen
 from .columns import Table
 from .encode import check_finite, value_of
 from .grouping import Grouping, combine, factors_of
+from .term_structure import misplaced, unseen_between
 
 Numbers = NDArray[np.float64]
 MOST_STRATA = 200  # more are likely a number that was meant as a covariate
@@ -422,8 +423,9 @@ def _subjects(
             twice = order[1:][same][gaps == 0]
             assert asked.time is not None
             raise DataError(
-                f"residual={asked.text!r}: some levels of {asked.subject!r} have two rows at one "
-                f"{asked.time.label!r}",
+                f"residual={asked.text!r}: level {str(grouping.levels[codes[twice[0]]])!r} of "
+                f"{asked.subject!r} has two rows at one {asked.time.label!r}: are rows doubled, or "
+                "is a variable missing in the term?",
                 variable=asked.time.label,
                 rows=twice[:10].tolist(),
             )
@@ -459,6 +461,7 @@ def _times(
                 variable=asked.time.label,
             )
         visits = np.asarray(value.levels)
+        _note_steps(asked, value)
         return value.codes.astype(np.float64), visits if asked.kind == "ante" else None
     x = _numbers(asked.time, columns, memory, n)
     check_finite({"": x}, asked.time.label, range(n))
@@ -473,6 +476,20 @@ def _times(
             rows=np.flatnonzero(x != np.floor(x))[:10].tolist(),
         )
     return x, None
+
+
+def _note_steps(asked: Correlation, time: Column) -> None:
+    """A warning where the order or the steps of a factor's levels are not those of their names."""
+    assert asked.time is not None
+    labels = [str(level) for level in time.levels]
+    what = misplaced(labels, asked.kind == "ar1", "ar1() or car1() of numbers")
+    unseen = unseen_between(time.declared, labels) if asked.kind == "ar1" else []
+    if not what and unseen:
+        lacking = ", ".join(map(repr, unseen[:5]))
+        what = f"takes the levels before and after {lacking}, which no row has, as neighbours"
+    if what:
+        name = asked.time.label
+        warn(SpacingWarning(f"residual={asked.text!r} {what}", variable=name))
 
 
 def _numbers(atom: Expression, columns: Mapping[str, Column], memory: Memory, n: int) -> Numbers:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .encode import Coding, Layout
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
+NEIGHBOURS = ("ad", "homad")  # of LAGGED: only the order counts, each pair has its correlation
 MOST_LOCATIONS = 2_000  # of a spatial structure in one level: 1,000 take half a minute
 
 
@@ -101,24 +102,37 @@ def _labels(layout: Layout, codings: Mapping[str, Coding]) -> list[str]:
 
 
 def _check_order(bar: Bar, labels: Sequence[str]) -> None:
-    """Labels that are numbers, or end in numbers, should increase, and by equal steps."""
+    """A warning for labels that say that the columns are not what the structure takes them for."""
+    name = bar.covariance.name if bar.covariance is not None else ""
+    equal = bar.covariance is not None and bar.covariance.kind not in NEIGHBOURS
+    what = misplaced(labels, equal, f"ou(0 + times | {bar.factor})")
+    if what:
+        text = f"{bar.label}: {name} {what}"
+        warn(SpacingWarning(text, variable=bar.factor, term=bar.label))
+
+
+def misplaced(labels: Sequence[str], equal: bool, other: str) -> str:
+    """Labels that are numbers, or end in numbers, should increase, and by equal steps where a
+    structure takes them so: what to say of those that do not; other: what goes by distances."""
     found = [_NUMBERED.fullmatch(label) for label in labels]
     numbered = [(own[1], float(own[2])) for own in found if own is not None]
     if len(numbered) < len(labels) or len({name for name, _ in numbered}) != 1:
-        return
-    numbers = np.array([number for _, number in numbered])
-    steps, shown = np.diff(numbers), ", ".join(labels[:6])
-    name = bar.covariance.name if bar.covariance is not None else ""
+        return ""
+    steps = np.diff([number for _, number in numbered])
+    shown = ", ".join(labels[:6]) + ", ..." * (len(labels) > 6)
     if (steps <= 0).any():
-        what = f"takes the levels in this order, {shown}: declare it, as factor(times, levels=...)"
-    elif np.ptp(steps) > 1e-6 * steps.max():
-        what = (
-            f"takes the levels {shown} as equally spaced; ou(0 + times | {bar.factor}) goes by "
-            "their distances"
-        )
-    else:
-        return
-    warn(SpacingWarning(f"{bar.label}: {name} {what}", variable=bar.factor, term=bar.label))
+        return f"takes the levels in this order, {shown}: declare it, as factor(times, levels=...)"
+    if equal and np.ptp(steps) > 1e-6 * steps.max():
+        return f"takes the levels {shown} as equally spaced; {other} goes by their distances"
+    return ""
+
+
+def unseen_between(declared: Any, seen: Any) -> list[str]:
+    """Declared levels without rows between others that have some, by name; declared: None where
+    nobody said which levels there are."""
+    names, there = [str(level) for level in (() if declared is None else declared)], {str(level) for level in seen}
+    places = [i for i, name in enumerate(names) if name in there]
+    return [] if not places else [n for n in names[places[0] : places[-1]] if n not in there]
 
 
 def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.ndarray:

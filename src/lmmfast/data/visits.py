@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, OneRowPerLevelWarning
+from ..errors import DataError, OneRowPerLevelWarning, SpacingWarning, warn
 from ..formula.column import Codes
+from ..formula.covariances import LAGGED
 from ..formula.plan import Plan, plan_of
 from ..formula.repeated import STRUCTURES, Covariance, covariance_of
+from ..formula.tree import unquoted
 from ..freeze import Frozen
 from .columns import Table
 from .design import Design, Given, build
+from .term_structure import NEIGHBOURS, misplaced, unseen_between
 from .units import Units
 
 Matrix = NDArray[np.float64]
@@ -133,11 +136,13 @@ def build_repeated(
     """
     covariance = covariance_of(formula)
     table = Table.of(data)
+    _check_visits(covariance, table)
     with warnings.catch_warnings():  # subjects with one visit are nothing special
         warnings.simplefilter("ignore", OneRowPerLevelWarning)
         given = {"weights": weights, "offset": offset, "contrasts": contrasts}
         made = build(covariance.formula, table, **given)
     visits = replace(_visits(covariance, made), absent=_absent(covariance, made, table))
+    _note_unseen(visits, table)
     return repeated(made, formula, Given(data, weights, offset, contrasts), visits, None)
 
 
@@ -156,11 +161,27 @@ def repeated(
     return RepeatedDesign(**own, visits=visits, patterned=patterned)
 
 
+def _check_visits(covariance: Covariance, table: Table) -> None:
+    """A variable of visits that is no factor of several levels, by its own name."""
+    name = unquoted(covariance.visit[0])
+    if covariance.is_spatial or not table.has(name):
+        return
+    column = table.column(name)
+    levels = (column if column.levels is not None else column.as_factor()).used().levels
+    if len(levels) == 1:
+        raise DataError(
+            f"there is only one visit, {str(levels[0])!r}, in {name!r}: nothing is repeated, and "
+            f"{covariance.text} has no correlation to estimate",
+            variable=name,
+        )
+
+
 def _absent(covariance: Covariance, made: Design, table: Table) -> tuple[str, ...]:
     """Subjects of the data that have no row in the design."""
-    if made.n == made.n_rows or not table.has(covariance.subject):
+    subject = unquoted(covariance.subject)
+    if made.n == made.n_rows or not table.has(subject):
         return ()
-    levels = table.column(covariance.subject).as_factor().used().levels
+    levels = table.column(subject).as_factor().used().levels
     assert levels is not None
     used = set(map(str, made.terms[0].levels))
     return tuple(name for name in map(str, levels) if name not in used)
@@ -174,7 +195,7 @@ def _visits(covariance: Covariance, made: Design) -> Visits:
         labels: NDArray[Any] = np.array([" ".join(f"{x:g}" for x in own) for own in places])
     else:
         assert made.recipe is not None
-        found = made.recipe.codings[f"factor({covariance.visit[0]})"].levels
+        found = made.recipe.codings[f"factor({unquoted(covariance.visit[0])})"].levels
         assert found is not None
         labels, visit = found, subjects.z.argmax(axis=1)
     subject, group = subjects.codes, np.zeros(len(subjects.levels), np.int32)
@@ -254,6 +275,7 @@ def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
             f"{own.text} has no correlation to estimate",
             variable=own.visit[0],
         )
+    _note_order(visits)
     if own.is_spatial or not _own_deviations(own.structure):
         return
     for name, there in zip(visits.groups, seen, strict=True):
@@ -264,6 +286,36 @@ def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
                 "be estimated; use a structure with one variance for all visits, or no groups",
                 variable=own.visit[0],
             )
+
+
+def _note_order(visits: Visits) -> None:
+    """A warning where a structure goes by the order or the steps of visits, and their names say
+    that these are others."""
+    own = visits.covariance
+    kind = STRUCTURES[own.structure]
+    if kind not in LAGGED:
+        return
+    distances = f"sp_exp(times | {own.text.partition('|')[2].strip(' )')})"
+    what = misplaced([str(name) for name in visits.labels], kind not in NEIGHBOURS, distances)
+    if what:
+        warn(SpacingWarning(f"{own.text}: {own.structure} {what}", variable=own.visit[0]))
+
+
+def _note_unseen(visits: Visits, table: Table) -> None:
+    """A warning for declared visits without rows between others, over which a structure with steps
+    goes as if they did not exist."""
+    own = visits.covariance
+    kind, name = STRUCTURES[own.structure], unquoted(own.visit[0])
+    if kind not in LAGGED or kind in NEIGHBOURS or not table.has(name):
+        return
+    between = unseen_between(table.column(name).declared, visits.labels)
+    if between:
+        lacking = ", ".join(map(repr, between[:5]))
+        what = (
+            f"{own.text}: no row has {lacking} of {name!r}: {own.structure} takes the visits before "
+            "and after as neighbours, one step apart"
+        )
+        warn(SpacingWarning(what, variable=name))
 
 
 def _own_deviations(structure: str) -> bool:

@@ -98,6 +98,9 @@ class RepeatedModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self)), (self.design,)
 
+    def _after_fork(self) -> None:
+        """In a forked child: nothing but its lock is shared with the parent's process."""
+
     def with_design(self, design: RepeatedDesign) -> Self:
         """The model of another design."""
         return type(self)(design)

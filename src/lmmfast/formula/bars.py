@@ -17,7 +17,7 @@ from ..errors import FormulaError
 from .covariances import SPATIAL, Covariance, coordinates_part, covariance_of, is_structure
 from .parser import parse_text
 from .tokens import refusal
-from .tree import INFIX, Call, Constant, Name, Node, shown, strip
+from .tree import INFIX, Call, Constant, Name, Node, shown, strip, unquoted
 
 _BARS = ("|", "||")
 _ALGEBRA = ("(", "+", "-", "*", "/", ":", "^", "**", "%in%", "~", *_BARS)
@@ -45,7 +45,7 @@ class Bar:
     @cached_property
     def factor(self) -> str:
         """Name of the grouping factor, as in R: "school:class"."""
-        return ":".join(self.group).replace("`", "")
+        return ":".join(map(unquoted, self.group))
 
     @cached_property
     def label(self) -> str:

@@ -155,7 +155,7 @@ class _Parser:
         if kind == "raw":
             return Constant(word, self.text[start:end], start, end)
         if kind == "quoted":
-            return self.named(re.sub(r"\\(.)", r"\1", word), start, end)
+            return self.named(re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL), start, end)
         return self.word(word, start, end)
 
     def number(self, word: str, start: int, end: int) -> Constant:

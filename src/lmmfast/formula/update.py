@@ -15,7 +15,7 @@ from ..errors import FormulaError, LmmWarning, warn
 from .bars import Bar, Formula, Signed, at_node, has_bar, joined, parse, random_terms, signed_parts
 from .parser import parse_text
 from .terms import Sum, sum_of
-from .tree import INFIX, Call, Name, Node, shown, strip, walk
+from .tree import INFIX, Call, Name, Node, shown, strip, unquoted, walk
 
 
 def updated(old: str, new: str) -> str:
@@ -73,7 +73,7 @@ def _meaning(bar: Bar) -> tuple[object, ...]:
         frozenset(columns.atoms[atom].label for atom in term.atoms) for term in columns.terms
     )
     kind = bar.structure if len(terms) > 1 else "full"
-    group = frozenset(name.replace("`", "") for name in bar.group)
+    group = frozenset(map(unquoted, bar.group))
     return terms, group, kind, bar.covariance, bar.relationship
 
 
