@@ -58,7 +58,7 @@ double joint_value(void *arg, const double *x)
     if (g->nodes)
         set_triangular(g);
     else if (t->plane)
-        set_theta(g->m, plane_theta(t->plane, x), 1, FLOOR);
+        set_theta(g->m, plane_theta(t->plane, x), 1, floor_of(g->m));
     else
         axes_to_model(g->m, x);
     adopt_mode(g);
@@ -183,8 +183,12 @@ static double joint_distance(void *arg, const double *x)
         const double d = axes_distance(t->g->m, x);
         sum = d * d;
     }
-    for (const double *w = x + t->first; w < x + t->first + t->more; w++)
-        sum += (*w - w[t->more]) * (*w - w[t->more]);
+    const ptrdiff_t own = t->more == joint_fixed(t) ? t->g->family.nextra : 0; /* have no unit */
+    const double *w = x + t->first;
+    for (ptrdiff_t i = 0; i < t->more; i++, w++) {
+        const double d = (*w - w[t->more]) * (i < t->more - own ? 1 : t->g->unit);
+        sum += d * d;
+    }
     return sqrt(sum);
 }
 

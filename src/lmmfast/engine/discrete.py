@@ -126,6 +126,7 @@ class NegativeBinomial(Family):
     response = "count"
     extra = ("size",)
     discrete = True
+    limit: tuple[int, str] | None = (1, "Poisson")
 
     def variance(self, mu: np.ndarray, x: Any = None) -> np.ndarray:
         return np.asarray(mu + np.square(mu) * np.exp(-x[0]))

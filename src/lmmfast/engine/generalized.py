@@ -516,11 +516,13 @@ class GeneralizedModel(Machine):
 
     def free(self, psi: np.ndarray) -> np.ndarray:
         """(size,) bool: the parameters in which f moves freely at psi: all but those of dropped
-        columns, those of columns of T that are zero, and beta by restricted likelihood."""
-        T = self._engine.factors(self.split(psi)[0])
+        columns, those of columns of T that are zero, beta by restricted likelihood, and parameters
+        of the family at its limit."""
+        theta, _, extra = self.split(psi)
+        T = self._engine.factors(theta)
         varied = [bool(T[i][:, c].any()) for i, _, c in self.theta_entries]
         kept = np.asarray(self._core.keep, bool) & (not self.reml)
-        return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
+        return np.concatenate([np.array(varied, bool), kept, ~self.family.at_limit(extra)])
 
     def _penalty(self, beta: np.ndarray) -> float:
         """What the priors add to the criterion: -2 log-density without constants."""
