@@ -405,8 +405,9 @@ def unidentified_lines(fit: Fit) -> list[str]:
 
 def limit_lines(fit: Fit) -> list[str]:
     """A sentence on a family that has become another one."""
+    own: Any = fit
     family: Any = getattr(fit, "family", None)
-    if family is None or not family.at_limit(fit.psi[len(fit.psi) - family.nextra :]).any():
+    if family is None or not family.at_limit(own.estimates.extra).any():
         return []
     sign, other = family.limit
     end = "infinity" if sign > 0 else "zero"

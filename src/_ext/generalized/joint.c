@@ -183,12 +183,8 @@ static double joint_distance(void *arg, const double *x)
         const double d = axes_distance(t->g->m, x);
         sum = d * d;
     }
-    const ptrdiff_t own = t->more == joint_fixed(t) ? t->g->family.nextra : 0; /* have no unit */
-    const double *w = x + t->first;
-    for (ptrdiff_t i = 0; i < t->more; i++, w++) {
-        const double d = (*w - w[t->more]) * (i < t->more - own ? 1 : t->g->unit);
-        sum += d * d;
-    }
+    for (const double *w = x + t->first; w < x + t->first + t->more; w++)
+        sum += (*w - w[t->more]) * (*w - w[t->more]);
     return sqrt(sum);
 }
 

@@ -54,6 +54,11 @@ class Table:
                 "read only once: give a function that makes it anew, as in "
                 "lmer(formula, lambda: pandas.read_csv(path, chunksize=200_000))"
             )
+        if not hasattr(data, "iloc"):
+            raise DataError(
+                f"data is a {type(data).__name__}: give the data frame that it is of; which rows "
+                "belong together is said by the formula, (1 | group)"
+            )
         if data.ndim != 2:
             raise DataError("data is a Series; give a data frame: data.to_frame()")
         self._native, self.pandas = data, True

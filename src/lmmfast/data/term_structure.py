@@ -130,7 +130,8 @@ def misplaced(labels: Sequence[str], equal: bool, other: str) -> str:
 def unseen_between(declared: Any, seen: Any) -> list[str]:
     """Declared levels without rows between others that have some, by name; declared: None where
     nobody said which levels there are."""
-    names, there = [str(level) for level in (() if declared is None else declared)], {str(level) for level in seen}
+    names = [] if declared is None else [str(level) for level in declared]
+    there = {str(level) for level in seen}
     places = [i for i, name in enumerate(names) if name in there]
     return [] if not places else [n for n in names[places[0] : places[-1]] if n not in there]
 

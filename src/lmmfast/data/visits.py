@@ -312,8 +312,8 @@ def _note_unseen(visits: Visits, table: Table) -> None:
     if between:
         lacking = ", ".join(map(repr, between[:5]))
         what = (
-            f"{own.text}: no row has {lacking} of {name!r}: {own.structure} takes the visits before "
-            "and after as neighbours, one step apart"
+            f"{own.text}: no row has {lacking} of {name!r}: {own.structure} takes the visits "
+            "before and after as neighbours, one step apart"
         )
         warn(SpacingWarning(what, variable=name))
 

@@ -77,7 +77,7 @@ def covariance_of(text: str) -> Covariance:
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
     tree = parse_text(text, False)
-    found = [node for node in walk(tree) if isinstance(node, Call) and _is_covariance(node)]
+    found = covariance_calls(tree)
     if not found:
         _refuse_bars(tree, text)
         known = ", ".join(STRUCTURES)
@@ -88,6 +88,11 @@ def covariance_of(text: str) -> Covariance:
         raise at_node("a model for repeated measures has one covariance term", text, found[1])
     _refuse_bars(tree, text, found[0])
     return _read(found[0], text)
+
+
+def covariance_calls(tree: Node) -> list[Call]:
+    """The covariance terms of a formula, in their order."""
+    return [node for node in walk(tree) if isinstance(node, Call) and _is_covariance(node)]
 
 
 def _is_covariance(call: Call) -> bool:
