@@ -319,6 +319,7 @@ def terms_of(text: str) -> Sum:
     return read_sum(text)
 
 
+@pytest.mark.filterwarnings("ignore:.* among terms is ")
 def test_few_matrices_are_refused() -> None:
     def refused(text: str) -> bool:
         try:
@@ -335,6 +336,7 @@ def unspaced(label: str) -> str:
     return label.replace(" ", "")
 
 
+@pytest.mark.filterwarnings("ignore:.* among terms is ")  # powers of one variable
 @pytest.mark.parametrize("record", [pytest.param(r, id=r["text"]) for r in table("matrices")])
 def test_model_matrices(record: dict[str, Any]) -> None:
     if "refused" in record:
@@ -420,6 +422,7 @@ def fitted(record: dict[str, Any]) -> Any:
         return lmer(record["text"], data)
 
 
+@pytest.mark.filterwarnings("ignore:.* among terms is ")
 @pytest.mark.parametrize("record", [pytest.param(r, id=r["text"]) for r in table("models")])
 def test_models(record: dict[str, Any]) -> None:
     if record["text"] in UNFITTED:

@@ -18,6 +18,7 @@ from lmmfast import (
     FitError,
     FormulaError,
     IdentifiabilityWarning,
+    LmmWarning,
     Pedigree,
     SeparationWarning,
     glmer,
@@ -270,6 +271,23 @@ def test_columns_of_any_name(name: str, tmp_path) -> None:
     )
     grouped = data.rename(columns={"id": name})
     assert list(lmer(f"y ~ arm + (1 | {term})", grouped).ranef()) == [name]
+
+
+def test_characters_of_word_processors_are_named() -> None:
+    written = "y ~ arm + (1 | id)"
+    for one, other in (("~", "\u223c"), ("|", "\u2223"), ("+", "\u2212"), ("(", "\uff08")):
+        with pytest.raises(FormulaError, match=f"U\\+{ord(other):04X}\\) only looks like"):
+            lmer(written.replace(one, other), trial())
+
+
+def test_powers_of_a_variable_are_told() -> None:
+    """A term is crossed with itself by x^2, as in R: who wants squares writes I(x^2)."""
+    with pytest.warns(LmmWarning, match=r"week\^2 among terms is week .* I\(week\^2\)"):
+        fit = lmer("y ~ week^2 + (1 | id)", trial())
+    assert fit.params.index.tolist() == ["Intercept", "week"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lmer("y ~ (arm + week)^2 + I(week^2) + (1 | id)", trial())
 
 
 def test_a_name_is_shown_as_it_is_written() -> None:

@@ -74,13 +74,13 @@ _RESERVED = frozenset(
     """if else repeat while function for TRUE FALSE NULL Inf NaN NA NA_integer_ NA_real_
     NA_character_ in and or not lambda True False None""".split()  # noqa: SIM905
 )
+DOTS = re.compile(r"\.\.\.|\.\.[0-9]+")  # R's arguments of functions
 _QUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL)
 
 
 def quoted(name: str) -> str:
     """A column's name as formulas write it."""
-    dots = name.startswith("..")  # R's arguments of functions
-    if _PLAIN.fullmatch(name) and name not in _RESERVED and not dots:
+    if _PLAIN.fullmatch(name) and name not in _RESERVED and not DOTS.fullmatch(name):
         return name
     return "`" + re.sub(r"([\\`])", r"\\\1", name) + "`"
 
