@@ -10,7 +10,16 @@ import pytest
 from numpy.testing import assert_allclose
 from random_designs import draw
 
-from lmmfast import GLMM, ConvergenceWarning, DataError, FitError, LmmWarning, emmeans, glmer
+from lmmfast import (
+    GLMM,
+    ConvergenceWarning,
+    DataError,
+    FitError,
+    LmmWarning,
+    SeparationWarning,
+    emmeans,
+    glmer,
+)
 
 
 def near(found: object, wanted: object, relative: float) -> None:
@@ -80,7 +89,8 @@ def test_update_changes_family_and_approximation(answers: pd.DataFrame) -> None:
 def test_modes_of_no_variance_are_zero(answers: pd.DataFrame) -> None:
     """And so are their conditional standard deviations; every item has the same shares here."""
     data = answers.assign(y=(answers["subj"] % 5 + answers["item"]) % 2)
-    fit = glmer("y ~ 1 + (1 | item) + (cond | subj)", data.assign(y=np.tile([0, 1], 200)[::-1]))
+    with pytest.warns(SeparationWarning, match="each of the 20 levels of 'item'"):
+        fit = glmer("y ~ 1 + (1 | item) + (cond | subj)", data.assign(y=np.tile([0, 1], 200)[::-1]))
     assert fit.is_singular
     for term, T in zip(fit.design.terms, fit.estimates.T, strict=True):
         none = ~T.any(axis=1)

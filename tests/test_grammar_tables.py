@@ -323,6 +323,7 @@ def terms_of(text: str) -> Sum:
     return read_sum(text)
 
 
+@pytest.mark.filterwarnings("ignore:.* among terms is ")
 def test_few_matrices_are_refused() -> None:
     def refused(text: str) -> bool:
         try:
@@ -339,6 +340,7 @@ def unspaced(label: str) -> str:
     return label.replace(" ", "")
 
 
+@pytest.mark.filterwarnings("ignore:.* among terms is ")  # powers of one variable
 def test_model_matrices() -> None:
     each(table("matrices"), check_model_matrix)
 
@@ -427,6 +429,7 @@ def fitted(record: dict[str, Any]) -> Any:
         return lmer(record["text"], data)
 
 
+@pytest.mark.filterwarnings("ignore:.* among terms is ")
 @pytest.mark.parametrize("data", sorted({record["data"] for record in table("models")}))
 def test_models(data: str) -> None:
     each([record for record in table("models") if record["data"] == data], check_model)

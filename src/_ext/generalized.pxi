@@ -26,7 +26,9 @@ def _begin(family, link, y, w, classes):
         x = {"binomial": [], "betabinomial": [1.0],
              "beta": [np.log(np.clip(mean * (1 - mean) / spread - 1, 0.1, 1e4))]}[family]
         return float(LINKS[link](mean)), np.array(x), 1.0
-    if family != "gaussian":
+    if family in ("gamma", "inversegaussian"):
+        mean = max(mean, 1e-300)  # in any unit: what is small is no count
+    elif family != "gaussian":
         mean = max(mean, 0.5 / weight if np.min(y) >= 0 else 1e-300)
     elif link != "identity" and not mean > 0:
         mean = np.sqrt(spread)

@@ -97,7 +97,8 @@ class ConvergenceWarning(LmmWarning):
 
 
 class SeparationWarning(LmmWarning):
-    """Some fixed effects predict a response without error: the likelihood has no maximum."""
+    """Some fixed effects, or the levels of a grouping factor, predict a response without error: the
+    likelihood has no maximum."""
 
 
 class RestrictedLikelihoodWarning(LmmWarning):

@@ -86,6 +86,13 @@ _OF = {
         "dispformula": "the dispersion is one number",
         "newdata": "the data come second: glmer(formula, data)",
     },
+    "mmrm": {
+        "method": 'write ddf="kenward-roger", "satterthwaite", ...',
+        "vcov": 'write ddf="kenward-roger", or "kenward-roger-linear"',
+        "covariance": "the covariance is a term of the formula: us(visit | subject)",
+        "correlation": "the covariance is a term of the formula: ar1(visit | subject)",
+        "random": "there are no random effects here: lmer has them",
+    },
     "power": {
         "nsim": "write n=1000",
         "fixed": 'write test="x", a coefficient or a term',

@@ -34,8 +34,9 @@ def root_slopes(T: np.ndarray, dS: np.ndarray) -> np.ndarray:
     return np.moveaxis(out, 0, 2)
 
 
-def inverse_root(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R with R R' = 2 H^-1 where H is positive, and the other directions.
+def inverse_root(H: np.ndarray, flat: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """R with R R' = 2 H^-1 where H is positive, and the other directions; the `flat` least curved
+    ones are among these.
 
     Eigenvalues are those of H with a unit diagonal: what counts as flat does not depend on units.
     """
@@ -43,6 +44,7 @@ def inverse_root(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.sqrt(np.where(size > 0, size, 1.0))
     values, axes = np.linalg.eigh(H / np.outer(scale, scale))
     known = values > FLAT * values.max(initial=0.0)
+    known[:flat] = False
     own = axes / scale[:, None]
     return np.sqrt(2 / values[known]) * own[:, known], axes[:, ~known] / scale[:, None]
 

@@ -504,7 +504,7 @@ class MMRMFit(Labelled, Saved):
         Parameters
         ----------
         formula : str, optional
-            Whole. Default: the same.
+            Whole, or a change as R's, ". ~ . - x". Default: the same.
         data : table, optional
             Default: the object that the fit was given.
         reml, ddf : optional
@@ -523,6 +523,7 @@ class MMRMFit(Labelled, Saved):
         """
         from dataclasses import replace
 
+        from .formula.update import updated_repeated
         from .sources.repeated import any_repeated
 
         given = self.design.given
@@ -531,7 +532,8 @@ class MMRMFit(Labelled, Saved):
         assert given is not None or data is not None
         rest = () if given is None else (given.weights, given.offset, given.contrasts)
         own = given.data if data is None and given is not None else data
-        design = any_repeated(formula or self.formula, own, *rest)
+        text = self.formula if formula is None else updated_repeated(self.formula, formula)
+        design = any_repeated(text, own, *rest)
         model: Any = self.model.with_design(design)
         options = Options(self.reml if reml is None else reml, max_evals=max_evals)
         fit = self.remade(model.minimize(options), design, model)

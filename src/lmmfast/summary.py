@@ -71,7 +71,8 @@ def summarize(fit: Fit, correlation: bool | None, ddf: str | None) -> Summary:
     if correlation and kept > 1:
         sections.append(("Correlation of fixed effects:", correlation_table(fit)))
     starts = wrapped(f"{fit.starts}.") if fit.starts is not None else ()
-    sections.append((*wrapped(proof(fit)), *starts, *singular_lines(fit)))
+    ends = (*starts, *singular_lines(fit), *limit_lines(fit))
+    sections.append((*wrapped(proof(fit)), *ends))
     return Summary(tuple(sections))
 
 
@@ -401,6 +402,20 @@ def unidentified_lines(fit: Fit) -> list[str]:
     """Which variances are one choice of many, as lines of a summary."""
     said = (f"Not identified: {message}." for message in fit.estimates.unidentified)
     return list(chain.from_iterable(map(wrapped, said)))
+
+
+def limit_lines(fit: Fit) -> list[str]:
+    """A sentence on a family that has become another one."""
+    own: Any = fit
+    family: Any = getattr(fit, "family", None)
+    if family is None or not family.at_limit(own.estimates.extra).any():
+        return []
+    sign, other = family.limit
+    end = "infinity" if sign > 0 else "zero"
+    return wrapped(
+        f"The {family.extra_names[0]} has gone to {end}: there is no more variance than that of a "
+        f"{other} model, which this fit is; standard errors are those of that model."
+    )
 
 
 def singular_lines(fit: Fit) -> list[str]:

@@ -151,7 +151,7 @@ lmm_status factorize_typical(lmm_model *m, double *theta)
     for (int k = 0; k < lay->nfactor; k++)
         for (int t = 0; t < lay->f[k].nth; t++)
             theta[lay->f[k].th + t] = lay->f[k].thr[t] == lay->f[k].thc[t] ? TYPICAL : 0;
-    set_theta(m, theta, 0, FLOOR);
+    set_theta(m, theta, 0, floor_of(m));
     const lmm_status status = factorize(m);
     m->evaluation.at.state = NOWHERE;
     return status;

@@ -89,7 +89,7 @@ lmm_status evaluate_there(lmm_model *m, zeros wanted, int factor)
     standing *at = &m->evaluation.at;
     if (serves(m, wanted, factor)) return LMM_OK;
     from_user(m, at->theta, m->scratch.newton);
-    set_theta(m, m->scratch.newton, !at->whitened, wanted == EXACT ? 0 : FLOOR);
+    set_theta(m, m->scratch.newton, !at->whitened, wanted == EXACT ? 0 : floor_of(m));
     at->moved = 0;
     at->f = evaluate(m, at->reml);
     if (isfinite(at->f)) return LMM_OK;

@@ -26,7 +26,7 @@ void set_triangular(glmm_model *g)
 {
     double *theta = g->m->scratch.newton;
     theta_of_factors(g->m, g->Tnew, theta);
-    set_theta(g->m, theta, 0, FLOOR);
+    set_theta(g->m, theta, 0, floor_of(g->m));
 }
 
 /* Coefficients of the whitened columns from the user's */
@@ -93,7 +93,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
     if (g->nodes)
         set_triangular(g);
     else
-        set_theta(m, theta, 1, FLOOR);
+        set_theta(m, theta, 1, floor_of(m));
     adopt_mode(g);
     g->enough = g->near = EXACTLY;
     lmm_status status = evaluate_at(g);

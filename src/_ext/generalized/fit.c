@@ -95,7 +95,7 @@ static void to_psi(joint *t, const double *x, double *psi)
     if (t->plane)
         memcpy(theta, plane_theta(t->plane, x), sizeof(double) * (size_t)lay->ntheta);
     else {
-        axes_factors(m, x, ZERO * FLOOR * g->unit, g->Tnew);
+        axes_factors(m, x, ZERO * floor_of(g->m), g->Tnew);
         theta_of_factors(m, g->Tnew, theta);
         change_coordinates(m, theta, 1);
     }
@@ -107,14 +107,14 @@ static void to_psi(joint *t, const double *x, double *psi)
 }
 
 /* Is a standard deviation next to nothing? */
-static int has_zeros(const layout *lay, const double *x)
+static int has_zeros(const lmm_model *m, const double *x)
 {
-    for (term t = {0}; next_term(lay, &t); x += term_size(t.k)) {
+    for (term t = {0}; next_term(&m->layout, &t); x += term_size(t.k)) {
         const double *s = x + t.k * t.k;
         double most = 0;
         for (int i = 0; i < t.k; i++) most = fmax(most, s[i]);
         for (int i = 0; i < t.k; i++)
-            if (s[i] <= fmax(FLOOR, NOTHING * most)) return 1;
+            if (s[i] <= fmax(floor_of(m), NOTHING * most)) return 1;
     }
     return 0;
 }
@@ -124,7 +124,8 @@ static int has_zeros(const layout *lay, const double *x)
 static int leave_zero(joint *t, double *x, double *trial, double *work)
 {
     const layout *lay = &t->g->m->layout;
-    if (!has_zeros(lay, x)) return 0;
+    const double unit = t->g->unit;
+    if (!has_zeros(t->g->m, x)) return 0;
     memcpy(trial, x, sizeof(double) * (size_t)joint_point(t));
     if (t->state->moved || !t->g->derived) {
         if (!isfinite(joint_value(t, x))) return 0;
@@ -134,18 +135,18 @@ static int leave_zero(joint *t, double *x, double *trial, double *work)
     double *place = trial;
     for (term s = {0}; next_term(lay, &s); place += term_size(s.k)) {
         int i = 0;
-        const double curvature = null_curvature(t->g->m, &s, place, &i, work);
+        const double curvature = unit * unit * null_curvature(t->g->m, &s, place, &i, work);
         double *deviation = place + s.k * s.k + i;
         for (double e = FIRST; curvature < -NEGATIVE && e > LEAST; e /= 3) {
             if (t->state->neval >= t->s->maxeval) return -1;
-            *deviation = e * t->g->unit;
+            *deviation = e * unit;
             t->state->neval++;
             t->state->moved = 1;
             if (!(joint_value(t, trial) < t->state->f - t->s->tolerance)) continue;
             memcpy(x, trial, sizeof(double) * (size_t)joint_point(t));
             return 1;
         }
-        if (curvature < -NEGATIVE) *deviation = FLOOR;
+        if (curvature < -NEGATIVE) *deviation = floor_of(t->g->m);
     }
     return 0;
 }
@@ -234,7 +235,7 @@ static void shrink(const joint *t, double *x)
     const lmm_model *m = t->g->m;
     axes_factors(m, x, 0, t->g->Tnew);
     for (ptrdiff_t i = 0; i < factors_size(&m->layout); i++) t->g->Tnew[i] /= 3;
-    axes_of_factors(m, t->g->Tnew, FLOOR, INFINITY, x, t->work);
+    axes_of_factors(m, t->g->Tnew, floor_of(m), INFINITY, x, t->work);
     flatten(t, x);
     joint_anchor((void *)t, x);
     t->g->stands = t->g->lasts = t->g->begun = 0;
@@ -255,7 +256,7 @@ static lmm_status run(joint *t, const double *start, double *psi, double *x, dou
     if (!(t->nt + t->more)) state->predicted = 0, state->moved = 1, state->neval = 1;
     info->certificate = state->predicted;
     if (status != LMM_OK && status != LMM_STOPPED && status != LMM_MAXEVAL) return status;
-    if (t->plane && plane_round_to_zero(t->plane, ZERO * FLOOR * g->unit, x)) state->moved = 1;
+    if (t->plane && plane_round_to_zero(t->plane, ZERO * floor_of(g->m), x)) state->moved = 1;
     state->predicted = 0; /* the mode exactly */
     if ((state->moved || !g->stands || g->promise > EXACTLY || g->strayed > STRAYED) &&
         !isfinite(joint_value(t, x)))

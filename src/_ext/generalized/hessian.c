@@ -148,7 +148,7 @@ static lmm_status step_away(second *s, int32_t j, double step, const double *det
     double *h = g->v.h;
     memcpy(s->moved, s->theta, sizeof(double) * (size_t)m->layout.ntheta);
     if (j < m->layout.ntheta) s->moved[j] += step;
-    set_theta(m, s->moved, 1, FLOOR);
+    set_theta(m, s->moved, 1, floor_of(m));
     for (ptrdiff_t i = 0; i < g->rows.n; i++) g->v.wf[i] = s->w[i] - step * g->v.d3[i] * deta[i];
     lmm_status status = factorize_with(g, g->v.wf);
     g->v.h = s->r;
@@ -316,7 +316,7 @@ static void give_user(const second *s, double *H)
 static lmm_status come_back(second *s)
 {
     glmm_model *g = s->g;
-    set_theta(g->m, s->theta, 1, FLOOR);
+    set_theta(g->m, s->theta, 1, floor_of(g->m));
     g->elsewhere = 1;
     return factorize_with(g, s->w);
 }

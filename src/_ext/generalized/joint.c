@@ -60,7 +60,7 @@ double joint_value(void *arg, const double *x)
     if (g->nodes)
         set_triangular(g);
     else if (t->plane)
-        set_theta(g->m, plane_theta(t->plane, x), 1, FLOOR);
+        set_theta(g->m, plane_theta(t->plane, x), 1, floor_of(g->m));
     else
         axes_to_model(g->m, x);
     adopt_mode(g);

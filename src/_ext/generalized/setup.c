@@ -128,7 +128,7 @@ lmm_status glmm_again(glmm_model *g, const glmm_response *r)
         }
     memcpy(g->begin, r->x, sizeof(double) * (size_t)g->family.nextra);
     g->center = r->center;
-    g->unit = r->unit;
+    g->unit = g->m->unit = r->unit;
     g->v.w = r->w || is_merged(rows) ? g->v.weights : NULL;
     g->stands = g->lasts = g->begun = 0;
     g->constant = g->family.constant(&g->family, rows->nrow, r->y, r->w) + flat_constant(g);

@@ -13,7 +13,7 @@
 #define BATCH 64    /* nodes that information() handles in one product */
 #define TOGETHER 64 /* right-hand sides that are solved for together */
 #define LITTLE 1e-4 /* share of y'Wy = n below which r^2 is found without cancellation */
-#define FLOOR 1e-7  /* smallest |diagonal of T|, whitened units: moves f by about 1e-14 n */
+#define FLOOR 1e-7  /* smallest |diagonal of T|, in whitened units: moves f by about 1e-14 n */
 
 typedef struct trailing trailing; /* trailing/trailing.h */
 typedef struct relation relation; /* relation.h */
@@ -153,6 +153,7 @@ struct lmm_model {
     sums sums;
     trailing *trailing; /* the trailing matrix, at theta */
     double flops;       /* of an evaluation with derivatives */
+    double unit;        /* of T, whitened: 1; of a generalized model the size of changes of eta */
     int approach;       /* is it so large that fits begin with an iterative one? (approach.c) */
     evaluation evaluation;
     equations equations; /* while many responses are fitted (many.c) */
@@ -230,11 +231,17 @@ static inline ptrdiff_t factors_size(const layout *lay)
     return size + p;
 }
 
+static inline double floor_of(const lmm_model *m)
+{
+    return FLOOR * m->unit;
+}
+
 /* theta.c */
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users, double floor);
-int is_pinned(const factor *f, int i, double d); /* is diagonal i of the user's T, d, at the floor? */
+int is_pinned(const lmm_model *m, const factor *f, int i,
+              double d); /* is diagonal i of the user's T, d, at the floor? */
 void triangularize(int k, double *A,
                    int ld); /* A := its lower triangle with nonnegative diagonal, up to rotation */
 void theta_of_factors(lmm_model *m, const double *T, double *theta);

@@ -11,9 +11,9 @@ static double unit_of(const factor *f, int i, int users)
     return users ? fabs(f->w.C[i + i * f->p]) : 1;
 }
 
-int is_pinned(const factor *f, int i, double d)
+int is_pinned(const lmm_model *m, const factor *f, int i, double d)
 {
-    return fabs(d) <= FLOOR * unit_of(f, i, 1);
+    return fabs(d) <= floor_of(m) * unit_of(f, i, 1);
 }
 
 /* T of every factor from theta in elimination order; diagonals are kept floor away from zero (0: they are
@@ -33,7 +33,7 @@ void set_theta(lmm_model *m, const double *theta, int users, double floor)
         for (int i = 0; i < p; i++) {
             const double unit = unit_of(f, i, users);
             double *d = &fs->Tp[i + i * p];
-            if (fabs(*d) < FLOOR * unit) ev->at.zeros = floor > 0 ? FLOORED : EXACT;
+            if (fabs(*d) < floor_of(m) * unit) ev->at.zeros = floor > 0 ? FLOORED : EXACT;
             if (fabs(*d) < floor * unit) *d = floor * unit;
         }
         if (fs->W)
@@ -115,7 +115,7 @@ static void unique_factor(lmm_model *m, const factor *f, const double *theta)
     for (int c = 0; c < p; c++) {
         double size = 0;
         for (int r = c; r < p; r++) size = fmax(size, fabs(fs->D[r + c * p]));
-        for (int r = c; r < p && size < FLOOR; r++) fs->D[r + c * p] = 0;
+        for (int r = c; r < p && size < floor_of(m); r++) fs->D[r + c * p] = 0;
     }
 }
 
@@ -157,7 +157,7 @@ void set_axes(lmm_model *m, const term *t, const double *U, const double *s)
     }
     for (int c = 0; c < k; c++) {
         fs->Tp[corner + c * (p + 1)] = s[c];
-        if (s[c] <= FLOOR) m->evaluation.at.zeros = FLOORED;
+        if (s[c] <= floor_of(m)) m->evaluation.at.zeros = FLOORED;
         for (int r = 0; r < k; r++) {
             fs->axes[corner + r + c * p] = U[r + c * k];
             fs->T[corner + r + c * p] = U[r + c * k] * s[c];
@@ -178,12 +178,12 @@ static void product_with_zeros(int p, const double *A, const double *B, double *
 }
 
 /* rows of the whitened factor that are below the floor: columns without variance */
-static void clear_small_rows(int p, double *T)
+static void clear_small_rows(const lmm_model *m, int p, double *T)
 {
     for (int r = 0; r < p; r++) {
         double size = 0;
         for (int c = 0; c <= r; c++) size = fmax(size, fabs(T[r + c * p]));
-        for (int c = 0; c <= r && size < FLOOR; c++) T[r + c * p] = 0;
+        for (int c = 0; c <= r && size < floor_of(m); c++) T[r + c * p] = 0;
     }
 }
 
@@ -196,7 +196,7 @@ void change_coordinates(lmm_model *m, double *theta, int to_user)
         factor_state *fs = &m->evaluation.f[k];
         const int p = f->p;
         unique_factor(m, f, theta);
-        if (to_user) clear_small_rows(p, fs->D);
+        if (to_user) clear_small_rows(m, p, fs->D);
         product_with_zeros(p, to_user ? f->w.C : f->Cinv, fs->D, fs->S);
         triangularize_terms(f, fs->S);
         for (int t = 0; t < f->nth; t++) theta[f->th + t] = fs->S[f->thr[t] + f->thc[t] * p];

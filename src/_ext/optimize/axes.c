@@ -231,7 +231,7 @@ void axes_move(const lmm_model *m, const double *x, const double *step, double *
         orthogonalize(k, M, a.anchor);
         normalize(k, M, a.anchor, a.s);
         mul(k, k, k, 0, from.U, k, M, k, a.U, k);
-        for (int j = 0; j < k; j++) a.s[j] = fmax(a.s[j], FLOOR);
+        for (int j = 0; j < k; j++) a.s[j] = fmax(a.s[j], floor_of(m));
     }
 }
 
@@ -285,7 +285,7 @@ static void forget_pinned(const lmm_model *m, const double *x, double *g)
         const axes a = axes_at(x, t.k);
         for (int i = 0; i < t.k; i++) {
             double *slope = &g[t.th + packed_place(t.k, i, i)];
-            if (a.s[i] <= FLOOR && *slope > 0) *slope = 0;
+            if (a.s[i] <= floor_of(m) && *slope > 0) *slope = 0;
         }
     }
 }

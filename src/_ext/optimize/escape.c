@@ -20,7 +20,7 @@ double null_curvature(lmm_model *m, const term *t, double *x, int *place, double
     double most = 0;
     int n = 0, lwork = 34 * k, info;
     for (int i = 0; i < k; i++) most = fmax(most, s[i]);
-    const double none = fmax(FLOOR, NOTHING * most);
+    const double none = fmax(floor_of(m), NOTHING * most);
     for (int i = k - 1; i >= 0; i--)
         if (s[i] <= none) {
             memcpy(N + n++ * k, U + i * k, sizeof(double) * (size_t)k);

@@ -311,7 +311,7 @@ static void forget_pinned(const plane *p, const lmm_model *m, double *g)
     for (int k = 0; k < lay->nfactor; k++) {
         const factor *f = &lay->f[k];
         for (int i = 0; i < f->nth; i++)
-            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(f, f->thr[i], p->theta[f->th + i]))
+            if (f->thr[i] == f->thc[i] && g[f->th + i] > 0 && is_pinned(m, f, f->thr[i], p->theta[f->th + i]))
                 g[f->th + i] = 0;
     }
 }

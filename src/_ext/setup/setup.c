@@ -249,6 +249,7 @@ static lmm_status set_up(lmm_model **out, builder *b, const lmm_blas *blas, uint
     lmm_model *m = calloc(1, sizeof(*m));
     layout *lay = &m->layout;
     if (!m) return LMM_NOMEM;
+    m->unit = 1;
     m->blas = *blas;
     lay->n = b->d->n;
     lay->nfactor = b->d->nfactor;

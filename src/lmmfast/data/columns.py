@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, LmmError
 from ..formula.cells import array_of, read
 from ..formula.column import Codes, Column
+from ..formula.tree import quoted
 
 
 class Table:
@@ -52,6 +53,11 @@ class Table:
                 f"data is a {type(data).__name__}, which is no table; a reader of chunks can be "
                 "read only once: give a function that makes it anew, as in "
                 "lmer(formula, lambda: pandas.read_csv(path, chunksize=200_000))"
+            )
+        if not hasattr(data, "iloc"):
+            raise DataError(
+                f"data is a {type(data).__name__}: give the data frame that it is of; which rows "
+                "belong together is said by the formula, (1 | group)"
             )
         if data.ndim != 2:
             raise DataError("data is a Series; give a data frame: data.to_frame()")
@@ -314,5 +320,5 @@ def _name_hint(name: str, names: Sequence[Any]) -> str:
         if isinstance(known, str) and not known.replace(".", "_").isidentifier():
             words = re.split(r"\W+", known)
             if name in words or name == "".join(words) or name == ".".join(words):
-                return f"names such as {known!r} are written in backticks: `{known}`"
+                return f"names such as {known!r} are written in backticks: {quoted(known)}"
     return ""

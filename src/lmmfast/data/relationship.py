@@ -247,8 +247,15 @@ class Adjacency:
         self._sums = np.asarray(self.matrix.sum(axis=0)).ravel()
         alone = np.flatnonzero(self._sums == 0)
         if len(alone) and kind == "car":
-            name = alone[0] if self.levels is None else self.levels[alone[0]]
-            raise DataError(f"the level {name!r} has no neighbours", variable=str(name))
+            name = int(alone[0]) if self.levels is None else self.levels[alone[0]]
+            more = f" (and {len(alone) - 1} more)" * (len(alone) > 1)
+            which = "the level in row" if self.levels is None else "the level"
+            raise DataError(
+                f"{which} {name!r} has no neighbours{more} in {what}, and so no variance: "
+                'join it to the nearest, leave its rows out, or write kind="leroux", where islands '
+                "have effects of their own",
+                variable=str(name),
+            )
 
     @property
     def base(self) -> NDArray[np.float64]:

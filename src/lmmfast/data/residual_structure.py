@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, SpacingWarning, warn
 from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
 from ..formula.residual import Correlation, Dispersion, correlation_of, dispersion_of
@@ -17,6 +17,7 @@ from .columns import Table
 from .encode import check_finite, value_of
 from .grouping import combine, factors_of
 from .residual import Deviations, Numbers, Residual, Subjects, column_in, column_of, numbers_in
+from .term_structure import misplaced, unseen_between
 
 MOST_STRATA = 200  # more are likely a number that was meant as a covariate
 
@@ -122,7 +123,8 @@ def _subjects(
     if asked.kind != "cs":
         order, same, gaps = _gaps(codes, time)
         if (gaps == 0).any():
-            raise _twice(asked, order[1:][same][gaps == 0])
+            twice = order[1:][same][gaps == 0]
+            raise _twice(asked, grouping.levels[codes[twice[0]]], twice)
         if asked.kind == "car1":
             unit = float(np.median(gaps))
         elif asked.kind == "ar1":
@@ -155,6 +157,7 @@ def _times(
                 variable=asked.time.label,
             )
         visits = np.asarray(value.levels)
+        _note_steps(asked, value)
         return value.codes.astype(np.float64), visits if asked.kind == "ante" else None
     x = numbers_in(asked.time, columns, memory, n)
     check_finite({"": x}, asked.time.label, range(n))
@@ -169,6 +172,20 @@ def _times(
             rows=np.flatnonzero(x != np.floor(x))[:10].tolist(),
         )
     return x, None
+
+
+def _note_steps(asked: Correlation, time: Column) -> None:
+    """A warning where the order or the steps of a factor's levels are not those of their names."""
+    assert asked.time is not None
+    labels = [str(level) for level in time.levels]
+    what = misplaced(labels, asked.kind == "ar1", "ar1() or car1() of numbers")
+    unseen = unseen_between(time.declared, labels) if asked.kind == "ar1" else []
+    if not what and unseen:
+        lacking = ", ".join(map(repr, unseen[:5]))
+        what = f"takes the levels before and after {lacking}, which no row has, as neighbours"
+    if what:
+        name = asked.time.label
+        warn(SpacingWarning(f"residual={asked.text!r} {what}", variable=name))
 
 
 # ---- new rows ------------------------------------------------------------------------------------
@@ -187,13 +204,14 @@ def subjects_of_new(own: Subjects, table: Table, memory: Memory) -> Subjects:
     atoms = [*asked.subjects, *([] if asked.time is None else [asked.time])]
     columns = {name: column_in(table, name) for atom in atoms for name in atom.names}
     factors = factors_of(asked.subject, asked.subjects, columns, memory, table.n)
-    _, codes = combine(asked.subject, asked.subjects, factors, fewest=1)
+    grouping, codes = combine(asked.subject, asked.subjects, factors, fewest=1)
     time = np.zeros(table.n)
     if asked.kind != "cs":
         time = _new_times(own, columns, memory, table.n)
         order, same, gaps = _gaps(codes, time)
         if (gaps == 0).any():
-            raise _twice(asked, order[1:][same][gaps == 0])
+            twice = order[1:][same][gaps == 0]
+            raise _twice(asked, grouping.levels[codes[twice[0]]], twice)
     return replace(own, codes=codes, time=time)
 
 
@@ -230,12 +248,12 @@ def _new_times(own: Subjects, columns: Mapping[str, Column], memory: Memory, n: 
     return np.asarray(found, dtype=np.float64)
 
 
-def _twice(asked: Correlation, rows: NDArray[np.intp]) -> DataError:
+def _twice(asked: Correlation, subject: Any, rows: NDArray[np.intp]) -> DataError:
     """A subject has two rows at one time."""
     assert asked.time is not None
     return DataError(
-        f"residual={asked.text!r}: some levels of {asked.subject!r} have two rows at one "
-        f"{asked.time.label!r}",
+        f"residual={asked.text!r}: level {str(subject)!r} of {asked.subject!r} has two rows at one "
+        f"{asked.time.label!r}: are rows doubled, or is a variable missing in the term?",
         variable=asked.time.label,
         rows=rows[:10].tolist(),
     )

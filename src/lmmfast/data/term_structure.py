@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .encode import Coding, Layout
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
+NEIGHBOURS = ("ad", "homad")  # of LAGGED: only the order counts, each pair has its correlation
 MOST_LOCATIONS = 2_000  # of a spatial structure in one level: 1,000 take half a minute
 
 
@@ -101,21 +102,41 @@ def _labels(layout: Layout, codings: Mapping[str, Coding]) -> list[str]:
 
 
 def _check_order(bar: Bar, labels: Sequence[str]) -> None:
-    """Labels that are numbers, or end in numbers, should increase, and by equal steps."""
-    steps, shown = np.diff(numbers_of(labels)), ", ".join(labels[:6])
+    """A warning for labels that say that the columns are not what the structure takes them for."""
     name = bar.covariance.name if bar.covariance is not None else ""
+    equal = bar.covariance is not None and bar.covariance.kind not in NEIGHBOURS
+    what = misplaced(labels, equal, f"ou(0 + times | {bar.factor})")
+    if what:
+        text = f"{bar.label}: {name} {what}"
+        warn(SpacingWarning(text, variable=bar.factor, term=bar.label))
+
+
+def misplaced(
+    labels: Sequence[str],
+    equal: bool,
+    other: str,
+    declaration: str = "declare it, as factor(times, levels=...)",
+) -> str:
+    """Labels that are numbers, or end in numbers, should increase, and by equal steps where a
+    structure takes them so: what to say of those that do not; other: what goes by distances."""
+    steps = np.diff(numbers_of(labels))
+    shown = ", ".join(labels[:6]) + ", ..." * (len(labels) > 6)
     if not len(steps):
-        return
+        return ""
     if (steps <= 0).any():
-        what = f"takes the levels in this order, {shown}: declare it, as factor(times, levels=...)"
-    elif np.ptp(steps) > 1e-6 * steps.max():
-        what = (
-            f"takes the levels {shown} as equally spaced; ou(0 + times | {bar.factor}) goes by "
-            "their distances"
-        )
-    else:
-        return
-    warn(SpacingWarning(f"{bar.label}: {name} {what}", variable=bar.factor, term=bar.label))
+        return f"takes the levels in this order, {shown}: {declaration}"
+    if equal and np.ptp(steps) > 1e-6 * steps.max():
+        return f"takes the levels {shown} as equally spaced; {other} goes by their distances"
+    return ""
+
+
+def unseen_between(declared: Any, seen: Any) -> list[str]:
+    """Declared levels without rows between others that have some, by name; declared: None where
+    nobody said which levels there are."""
+    names = [] if declared is None else [str(level) for level in declared]
+    there = {str(level) for level in seen}
+    places = [i for i, name in enumerate(names) if name in there]
+    return [] if not places else [n for n in names[places[0] : places[-1]] if n not in there]
 
 
 def numbers_of(labels: Sequence[str]) -> np.ndarray:

@@ -7,9 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from ..errors import DataError
 from ..freeze import Frozen
 
 Matrix = np.ndarray
+LEAST, MOST = 1e-140, 1e140  # of largest values: their squares, and ratios of these, are numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,19 @@ def units_of(X: Matrix, y: Matrix, constant: int | None) -> Units:
             center[j] = 0.0  # a second constant depends on the first
     scale = float(np.sqrt(np.mean(np.square(y - mean))))
     return Units(center, size, constant, mean, scale or 1.0, np.ones(p, bool))
+
+
+def check_range(values: Matrix, name: str) -> None:
+    """DataError where squares of the largest values are no floating-point numbers."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0 or LEAST < largest < MOST:
+        return
+    extreme = "large" if largest > 1 else "small"
+    raise DataError(
+        f"the values of {name!r} (up to {largest:.1g}) are too {extreme} for floating-point "
+        "numbers, in which their squares must be: measure it in other units",
+        variable=name,
+    )
 
 
 def constant_of(X: Matrix) -> int | None:

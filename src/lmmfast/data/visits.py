@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, OneRowPerLevelWarning, SpacingWarning, silenced, warn
 from ..formula.column import Codes
+from ..formula.covariances import LAGGED
 from ..formula.plan import Plan, plan_of
 from ..formula.repeated import STRUCTURES, Covariance, covariance_of
+from ..formula.tree import unquoted
 from ..freeze import Frozen
 from .columns import Table
 from .design import Design, Given, build
-from .term_structure import numbers_of
+from .term_structure import NEIGHBOURS, misplaced, numbers_of, unseen_between
 from .units import Units
 
 Matrix = NDArray[np.float64]
@@ -138,10 +140,12 @@ def build_repeated(
     """
     covariance = covariance_of(formula)
     table = Table.of(data)
+    _check_visits(covariance, table)
     with silenced(OneRowPerLevelWarning):  # subjects with one visit are nothing special
         given = {"weights": weights, "offset": offset, "contrasts": contrasts}
         made = build(covariance.formula, table, **given)
     visits = replace(_visits(covariance, made), absent=_absent(covariance, made, table))
+    _note_unseen(visits, table)
     return repeated(made, formula, Given(data, weights, offset, contrasts), visits, None)
 
 
@@ -162,11 +166,27 @@ def repeated(
     return RepeatedDesign(**own, visits=visits, patterned=patterned)
 
 
+def _check_visits(covariance: Covariance, table: Table) -> None:
+    """A variable of visits that is no factor of several levels, by its own name."""
+    name = unquoted(covariance.visit[0])
+    if covariance.is_spatial or not table.has(name):
+        return
+    column = table.column(name)
+    levels = (column if column.levels is not None else column.as_factor()).used().levels
+    if len(levels) == 1:
+        raise DataError(
+            f"there is only one visit, {str(levels[0])!r}, in {name!r}: nothing is repeated, and "
+            f"{covariance.text} has no correlation to estimate",
+            variable=name,
+        )
+
+
 def _absent(covariance: Covariance, made: Design, table: Table) -> tuple[str, ...]:
     """Subjects of the data that have no row in the design."""
-    if made.n == made.n_rows or not table.has(covariance.subject):
+    subject = unquoted(covariance.subject)
+    if made.n == made.n_rows or not table.has(subject):
         return ()
-    levels = table.column(covariance.subject).as_factor().used().levels
+    levels = table.column(subject).as_factor().used().levels
     assert levels is not None
     used = set(map(str, made.terms[0].levels))
     return tuple(name for name in map(str, levels) if name not in used)
@@ -180,7 +200,7 @@ def _visits(covariance: Covariance, made: Design) -> Visits:
         labels: NDArray[Any] = np.array([" ".join(f"{x:g}" for x in own) for own in places])
     else:
         assert made.recipe is not None
-        found = made.recipe.codings[f"factor({covariance.visit[0]})"].levels
+        found = made.recipe.codings[f"factor({unquoted(covariance.visit[0])})"].levels
         assert found is not None
         labels, visit = found, subjects.z.argmax(axis=1)
     subject, group = subjects.codes, np.zeros(len(subjects.levels), np.int32)
@@ -260,10 +280,8 @@ def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
             f"{own.text} has no correlation to estimate",
             variable=own.visit[0],
         )
-    if own.is_spatial:
-        return
-    _check_order(visits)
-    if not _own_deviations(own.structure):
+    _note_order(visits)
+    if own.is_spatial or not _own_deviations(own.structure):
         return
     for name, there in zip(visits.groups, seen, strict=True):
         if not there.all():
@@ -275,23 +293,42 @@ def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
             )
 
 
-IN_ORDER = ("ar1", "hetar1", "toep", "homtoep", "ad", "homad")  # go by the order of the visits
+def _note_order(visits: Visits) -> None:
+    """A warning where a structure goes by the order or the steps of visits, and their names say
+    that these are others."""
+    own = visits.covariance
+    kind = STRUCTURES[own.structure]
+    if kind not in LAGGED:
+        return
+    distances = f"sp_exp(times | {own.text.partition('|')[2].strip(' )')})"
+    labels, name = [str(label) for label in visits.labels], own.visit[0]
+    ordered = [labels[i] for i in np.argsort(numbers_of(labels), kind="stable")][:12]
+    what = misplaced(
+        labels,
+        kind not in NEIGHBOURS,
+        distances,
+        f"declare theirs, data[{name!r}] = pandas.Categorical(data[{name!r}], {ordered})",
+    )
+    if what:
+        text = f"{own.text}: {own.structure} {what}"
+        warn(SpacingWarning(text, variable=name, term=own.text))
 
 
-def _check_order(visits: Visits) -> None:
-    """A warning where visits are numbered and stand in another order, as text is: w12 before w2."""
-    own, labels = visits.covariance, [str(label) for label in visits.labels]
-    numbers = numbers_of(labels)
-    if STRUCTURES[own.structure] in IN_ORDER and (np.diff(numbers) <= 0).any():
-        name, by_number = own.visit[0], [labels[i] for i in np.argsort(numbers, kind="stable")]
-        warn(
-            SpacingWarning(
-                f"{own.text} takes the visits in this order, {', '.join(labels[:6])}: declare "
-                f"theirs, data[{name!r}] = pandas.Categorical(data[{name!r}], {by_number[:12]})",
-                variable=name,
-                term=own.text,
-            )
+def _note_unseen(visits: Visits, table: Table) -> None:
+    """A warning for declared visits without rows between others, over which a structure with steps
+    goes as if they did not exist."""
+    own = visits.covariance
+    kind, name = STRUCTURES[own.structure], unquoted(own.visit[0])
+    if kind not in LAGGED or kind in NEIGHBOURS or not table.has(name):
+        return
+    between = unseen_between(table.column(name).declared, visits.labels)
+    if between:
+        lacking = ", ".join(map(repr, between[:5]))
+        what = (
+            f"{own.text}: no row has {lacking} of {name!r}: {own.structure} takes the visits "
+            "before and after as neighbours, one step apart"
         )
+        warn(SpacingWarning(what, variable=name))
 
 
 def _own_deviations(structure: str) -> bool:

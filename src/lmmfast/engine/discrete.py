@@ -10,6 +10,8 @@ from .family import Family, off, ones, special
 
 Weights = np.ndarray | None
 
+TINY = 1e-300  # a standard deviation that is no divisor
+
 
 class Binomial(Family):
     """y successes of `weights` trials (default 1), each with probability F(eta)."""
@@ -73,7 +75,8 @@ class Binomial(Family):
         self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: Weights = None
     ) -> np.ndarray:
         n, (log_f, log_g) = ones(eta, weights), self._tails(eta)
-        return np.asarray((y - n * np.exp(log_f)) / np.sqrt(n) / np.exp((log_f + log_g) / 2))
+        sd = np.maximum(np.exp((log_f + log_g) / 2), TINY)  # nothing over nothing is nothing
+        return np.asarray((y - n * np.exp(log_f)) / np.sqrt(n) / sd)
 
     def latent_variance(
         self, mu: np.ndarray, x: Any = None, method: str = "lognormal"
@@ -126,6 +129,7 @@ class NegativeBinomial(Family):
     response = "count"
     extra = ("size",)
     discrete = True
+    limit: tuple[int, str] | None = (1, "Poisson")
 
     def variance(self, mu: np.ndarray, x: Any = None) -> np.ndarray:
         return np.asarray(mu + np.square(mu) * np.exp(-x[0]))

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .. import _core
+from ..errors import ConvergenceWarning, SeparationWarning, warn
 from .families import Family
+from .separation import settled_levels
+
+if TYPE_CHECKING:
+    from ..data.design import Design
 
 STATUS = {"maxeval": "evaluation limit", "stopped": "stopped by callback"}
 FAR = 1e-3  # promised decrease from which a fit that stands still has met something, deviance units
@@ -45,6 +52,17 @@ def standing_still(left: float, obstacle: str, family: Family) -> str:
     if left < FAR or (obstacle == "edge" and _is_free(family)):
         return "flat direction"
     return _OBSTACLE.get(obstacle, "flat direction")
+
+
+def note_ending(found: Any, design: Design, family: Family, plain: bool) -> None:
+    """Warnings for the estimates of a fit that has no maximum, or none that is certified."""
+    if found.separation:
+        warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
+    for term, what in settled_levels(design, family, found.T):
+        warn(SeparationWarning(what, variable=term.group, term=term.label))
+    if not found.separation and found.status in NOT_CERTIFIED:
+        why = why_not_certified(found.status, found.certificate, family, plain)
+        warn(ConvergenceWarning(why))
 
 
 def why_not_certified(status: str, left: float, family: Family, plain: bool) -> str:

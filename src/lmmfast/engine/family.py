@@ -9,6 +9,8 @@ import numpy as np
 from .. import _core
 from .links import Link, link_named, plain
 
+GONE = 15.0  # |logarithm| of a parameter beyond which the likelihood hardly feels it
+
 
 class Family:
     """A family of distributions with a link; two are equal if family, link and classes are.
@@ -36,6 +38,11 @@ class Family:
         Classes of an ordered response; else 0.
     levels : tuple of str
         Their names, ascending; else ().
+    limit : (int, str) or None
+        The family that this one becomes as its parameter's logarithm goes to infinity (1) or minus
+        infinity (-1), where the likelihood is flat.
+    gone : float
+        Logarithm (or minus it) from which that is so.
 
     Notes
     -----
@@ -53,6 +60,8 @@ class Family:
     discrete: bool = False
     classes: int = 0
     levels: tuple[str, ...] = ()
+    limit: tuple[int, str] | None = None
+    gone = GONE
     link: Link
 
     def __init__(self, link: str | Link | None = None) -> None:
@@ -104,6 +113,12 @@ class Family:
     def nextra(self) -> int:
         """Number of extra parameters."""
         return len(self.extra_names)
+
+    def at_limit(self, x: Any) -> np.ndarray:
+        """Which extra parameters have gone to where the family is another one (nextra,) bool."""
+        if self.limit is None:
+            return np.zeros(self.nextra, bool)
+        return np.asarray(self.limit[0] * np.asarray(x, dtype=float) > self.gone)
 
     def with_link(self, link: str | Link | None) -> Family:
         """The same family with another link (None: with its own)."""

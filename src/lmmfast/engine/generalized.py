@@ -14,16 +14,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
-from ..errors import ConvergenceWarning, FitError, SeparationWarning, silenced, warn
+from ..errors import FitError, silenced
 from ..memory import in_file
-from .compiled import Engine
+from .compiled import OUT_OF_RANGE, Engine
 from .corrected import STEP, CorrectedPoint, correction_of, differences, maximum
-from .endings import NOT_CERTIFIED, STATUS, standing_still, why_not_certified, why_undefined
+from .endings import STATUS, note_ending, standing_still, why_undefined
 from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_checks import (
@@ -34,7 +34,7 @@ from .generalized_checks import (
     checked_reml,
     note_identification,
 )
-from .generalized_estimates import GeneralizedEstimates
+from .generalized_estimates import GeneralizedEstimates, Run
 from .generalized_point import GeneralizedPoint
 from .generalized_structured import Within, maximum_within, minimum_within
 from .machine import Machine, note_dropped_columns
@@ -291,7 +291,7 @@ class GeneralizedModel(Machine):
             self._held = wanted
 
     def _compile_again(self, merge: bool) -> None:
-        """Compiles the model anew; who reads the one that there was goes on with that."""
+        """Who reads the model that there was goes on with that."""
         with silenced():  # what is to be said of the columns was said
             self._engine = Engine(self.design, self._storage, self._made(self.design, merge))
         self._core = self._engine.core
@@ -419,7 +419,7 @@ class GeneralizedModel(Machine):
         gain = point.gain()
         status = "converged" if gain <= CERTIFIED else "psi was given, not fitted"
         with self.standing(psi):
-            run = _Run(psi, point.value, gain, 0.0, 1, 1, 1, status, phi)
+            run = Run(psi, point.value, gain, 0.0, 1, 1, 1, status, phi)
             return self._estimates(run, began)
 
     def _minimize(
@@ -435,6 +435,8 @@ class GeneralizedModel(Machine):
                 error, self._core.obstacle(), self.family, self._is_plain, start is not None
             )
             raise FitError(why, variable=self.design.response) from None
+        if not np.isfinite(psi).all():
+            raise FitError(OUT_OF_RANGE)
         status = watch.reason or STATUS.get(info["status"], info["status"])
         if status == "converged" and info["certificate"] > CERTIFIED:
             status = standing_still(info["certificate"], self._core.obstacle(), self.family)
@@ -442,7 +444,7 @@ class GeneralizedModel(Machine):
             given = (np.array(psi), phi), info, watch.active(began), sums, how
             (psi, phi), info = self._improved(*given)
             status = watch.reason or info["status"]
-        run = _Run(
+        run = Run(
             np.array(psi),
             float(info["objective"]),
             float(info["certificate"]),
@@ -455,11 +457,7 @@ class GeneralizedModel(Machine):
             starts,
         )
         found = self._estimates(run, began, sums)
-        if found.separation:
-            warn(SeparationWarning(found.separation.message, variable=found.separation.names[0]))
-        elif status in NOT_CERTIFIED:
-            why = why_not_certified(status, run.certificate, self.family, self._is_plain)
-            warn(ConvergenceWarning(why))
+        note_ending(found, self._design_of(sums), self.family, self._is_plain)
         return found
 
     def _least(
@@ -514,11 +512,16 @@ class GeneralizedModel(Machine):
 
     def free(self, psi: np.ndarray) -> np.ndarray:
         """(size,) bool: the parameters in which f moves freely at psi: all but those of dropped
-        columns, those of columns of T that are zero, and beta by restricted likelihood."""
-        T = self._engine.factors(self.split(psi)[0])
+        columns, those of columns of T that are zero, beta by restricted likelihood, and parameters
+        of the family at its limit."""
+        theta, _, extra = self.split(psi)
+        T = self._engine.factors(theta)
         varied = [bool(T[i][:, c].any()) for i, _, c in self.theta_entries]
         kept = np.asarray(self._core.keep, bool) & (not self.reml)
-        return np.concatenate([np.array(varied, bool), kept, np.ones(self.nextra, bool)])
+        return np.concatenate([np.array(varied, bool), kept, ~self.family.at_limit(extra)])
+
+    def _design_of(self, sums: Any) -> Design:
+        return self.design if sums is None else replace(self.design, sums=sums)
 
     def _penalty(self, beta: np.ndarray) -> float:
         """What the priors add to the criterion: -2 log-density without constants."""
@@ -527,7 +530,7 @@ class GeneralizedModel(Machine):
         mean, precision = precisions(self.prior, self.design.x_names)
         return float(precision[self._core.keep] @ (beta - mean)[self._core.keep] ** 2)
 
-    def _estimates(self, run: _Run, began: float, sums: Any = None) -> GeneralizedEstimates:
+    def _estimates(self, run: Run, began: float, sums: Any = None) -> GeneralizedEstimates:
         """Everything that follows from the psi of a run, where the compiled model stands."""
         if self.is_corrected or self.reml:
             self._core.value(run.psi)
@@ -536,7 +539,7 @@ class GeneralizedModel(Machine):
         keep = np.asarray(self._core.keep, bool)
         T = self._engine.factors(theta)
         b = tuple(own * t.any(axis=1) for own, t in zip(modes, T, strict=True))
-        design = self.design if sums is None else replace(self.design, sums=sums)
+        design = self._design_of(sums)
         found = separation(design, self.family, eta, extra, keep)
         if any(name in self.prior for name in found):
             found = ()  # the prior has a limit there
@@ -572,21 +575,6 @@ class GeneralizedModel(Machine):
             phi=run.phi,
             starts=run.starts,
         )
-
-
-class _Run(NamedTuple):
-    """The end of a fit."""
-
-    psi: np.ndarray
-    objective: float
-    certificate: float
-    mode: float  # what the inner problem could still gain
-    evals: int
-    factorizations: int
-    passes: int
-    status: str
-    phi: np.ndarray | None = None  # of covariance structures
-    starts: Starts | None = None
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.units import check_range
 from ..errors import FitError, IdentifiabilityWarning, OneRowPerLevelWarning, warn
 from .custom import CustomFamily
 from .custom_rows import check_custom
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 5_100  # of covariance matrices: curvature in all of them is 200 MB
 MOST_DIRECTIONS = 3  # random effects of one level that it goes over
 SOME = 10_000  # rows that are looked at before all of them
+SLOPES: dict[str, Callable[[float], float]] = {  # dmu / deta of links whose eta has a unit
+    "identity": lambda mean: 1.0,
+    "inverse": lambda mean: mean * mean,
+    "inversesquared": lambda mean: mean**3 / 2,
+}
+SMALLEST = 1e-8  # size of changes of eta in which fits are as good as in 1; or its inverse
 CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
 
 
@@ -68,8 +76,11 @@ def check_random(design: Design, nagq: int) -> None:
 
 def check_family(family: Family, design: Design, information: str) -> None:
     """FitError where a user's own family is wrong, or has no expected weights and these are asked
-    for."""
+    for; where the response, or a predictor, has a unit that cannot be computed in."""
+    for column, name in zip(_some_rows(design).T, design.x_names, strict=True):
+        check_range(column, name)
     if not isinstance(family, CustomFamily):
+        _check_units(family, design)
         return
     rows = design.rows_for("a generalized model needs its rows")
     known = check_custom(family, np.asarray(rows.y), rows.weights)
@@ -78,6 +89,28 @@ def check_family(family: Family, design: Design, information: str) -> None:
             f"information='expected' needs the expectation of -d2: derivatives() of family "
             f"{family.name!r} must give it as 'w'"
         )
+
+
+def _check_units(family: Family, design: Design) -> None:
+    """FitError where a link has the unit of the response, and this is one in which predictors are
+    lost in the tolerances of the fit."""
+    if family.link.name not in SLOPES:
+        return
+    y = np.asarray(design.y)
+    with np.errstate(all="ignore"):
+        mean, spread = float(np.abs(np.mean(y))), float(np.std(y))
+        unit = spread / SLOPES[family.link.name](mean)
+    size = max(mean, spread)
+    if not size > 0 or SMALLEST < unit < 1 / SMALLEST:
+        return
+    by = f"1e{round(float(np.log10(size)))}"
+    other = ", or write link='log'" if "log" in family.links else ""
+    raise FitError(
+        f"the response {design.response!r} is about {size:.0e} in size, and the predictors of link "
+        f"{family.link.name!r} are too {'large' if unit > 1 else 'small'} to be told apart: "
+        f"measure it in other units, divided by {by}{other}",
+        variable=design.response,
+    )
 
 
 def note_identification(design: Design, family: Family) -> None:
@@ -106,11 +139,16 @@ def note_identification(design: Design, family: Family) -> None:
     warn(OneRowPerLevelWarning(what, variable=single.group, term=single.label))
 
 
+def _some_rows(design: Design) -> np.ndarray:
+    """X of some of the rows, (SOME, p) at most."""
+    rows = np.unique(np.linspace(0, design.n - 1, min(design.n, SOME)).astype(np.int64))
+    return np.asarray(design.fixed.at(rows))
+
+
 def _may_be_constant(design: Design, kept: np.ndarray) -> bool:
     """Whether a combination of columns is constant in some of the rows: else none is in all."""
-    rows = np.unique(np.linspace(0, design.n - 1, min(design.n, SOME)).astype(np.int64))
-    X = design.fixed.at(rows)[:, kept]
-    d = np.linalg.lstsq(X, np.ones(len(rows)), rcond=None)[0]
+    X = _some_rows(design)[:, kept]
+    d = np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
     return bool(np.abs(X @ d - 1).max() <= CONSTANT)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from .estimates import Estimates
 if TYPE_CHECKING:
     from .generalized_point import GeneralizedPoint
     from .separation import Separation
+    from .starts import Starts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,3 +92,18 @@ class GeneralizedEstimates(
     def psi(self) -> np.ndarray:
         """(size,) theta, beta (zero for dropped columns) and extra."""
         return self.point.psi
+
+
+class Run(NamedTuple):
+    """The end of a fit."""
+
+    psi: np.ndarray
+    objective: float
+    certificate: float
+    mode: float  # what the inner problem could still gain
+    evals: int
+    factorizations: int
+    passes: int
+    status: str
+    phi: np.ndarray | None = None  # of covariance structures
+    starts: Starts | None = None

@@ -191,7 +191,8 @@ def covariance_of(H: np.ndarray) -> np.ndarray:
     when it is not positive definite."""
     free = ~np.isnan(H.diagonal())
     out = np.full_like(H, np.nan)
-    unit = 1 / np.sqrt(np.abs(H.diagonal()[free]))
+    size = H.diagonal()[free]
+    unit = 1 / np.sqrt(np.where(size > 0, size, 1.0))  # others are found not to be positive
     scaled = unit[:, None] * H[np.ix_(free, free)] * unit
     try:
         root = np.linalg.inv(np.linalg.cholesky(scaled))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,9 @@ from .. import _core
 from ..data.relationship import Precision
 from ..errors import DataError
 
-UNKNOWN = (None, "", 0, "0")  # parents, unless there is an animal of this name
+# Parents that are none, unless there is an animal of this name: what programs for pedigrees and
+# tables that were made text write.
+UNKNOWN = (0, "", "0", "NA", "N/A", "nan", "NaN", "None", "<NA>", ".", "*")
 MOST_DENSE = 20_000  # animals whose relationship matrix is made
 
 
@@ -28,8 +30,9 @@ class Pedigree:
     id : (n,) sequence
         Labels of the animals, each once.
     sire, dam : (n,) sequence
-        Their parents' labels; None, NaN, "", 0 and "0" are unknown parents. Parents that have no
-        row of their own are added as founders.
+        Their parents' labels; None, NaN, "", 0, numbers below it, and the texts "0", "NA", "nan",
+        "None", "." and "*" are unknown parents. Others that have no row of their own are added as
+        founders.
     hermaphrodite : bool, default False
         Whether an animal (a plant) may be sire and dam, its own mate too.
 
@@ -46,7 +49,8 @@ class Pedigree:
     Raises
     ------
     DataError
-        When an animal is there twice, is among its own ancestors, or is both a sire and a dam.
+        When an animal is there twice, is among its own ancestors, or is both a sire and a dam; when
+        animals are numbers and their parents text, or the other way round.
 
     References
     ----------
@@ -77,14 +81,17 @@ class Pedigree:
         *,
         hermaphrodite: bool = False,
     ) -> None:
-        own, sires, dams = (_labels(values) for values in (id, sire, dam))
+        own, sires, dams = (
+            _labels(values, what) for values, what in ((id, "id"), (sire, "sire"), (dam, "dam"))
+        )
         if not len(own) == len(sires) == len(dams):
             raise DataError(
                 f"a pedigree needs a sire and a dam for each animal: {len(own)} animals, "
                 f"{len(sires)} sires, {len(dams)} dams are given"
             )
-        place = _places(own)
+        place, listed = _places(own), len(own)
         first, second = _parents(sires, own, place), _parents(dams, own, place)
+        _check_kinds(own, listed)
         if not hermaphrodite:
             _check_sexes(own, first, second)
         missing = np.full(len(own) - len(first), -1, np.int32)
@@ -157,8 +164,14 @@ class Pedigree:
         return f"Pedigree of {len(self)} animals, {founders} of them founders"
 
 
-def _labels(values: Any) -> list[Any]:
+def _labels(values: Any, what: str) -> list[Any]:
     """Labels as Python objects."""
+    one = getattr(values, "ndim", 1) == 1 and not isinstance(values, (str, Mapping))
+    if values is None or not one or not (hasattr(values, "tolist") or isinstance(values, Iterable)):
+        raise DataError(
+            f"{what} of a pedigree must be one column, a label for each animal: "
+            "Pedigree(table['id'], table['sire'], table['dam'])"
+        )
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
@@ -185,7 +198,7 @@ def _parents(labels: list[Any], own: list[Any], place: dict[Any, int]) -> np.nda
     out = np.empty(len(labels), np.int32)
     for i, label in enumerate(labels):
         at = -1 if _is_missing(label) else place.get(label, -2)
-        if at == -2 and label in UNKNOWN:
+        if at == -2 and (label in UNKNOWN or (isinstance(label, (int, float)) and label < 0)):
             at = -1
         elif at == -2:
             at = place[label] = len(own)
@@ -194,6 +207,20 @@ def _parents(labels: list[Any], own: list[Any], place: dict[Any, int]) -> np.nda
             raise DataError(f"animal {label!r} is its own parent", variable=str(label), rows=[i])
         out[i] = at
     return out
+
+
+def _check_kinds(own: list[Any], listed: int) -> None:
+    """Parents without a row that are an animal with one, written in another way."""
+    added = own[listed:]
+    names = {str(label): label for label in own[:listed]} if added else {}
+    other = next((label for label in added if str(label) in names), None)
+    if other is not None:
+        one = names[str(other)]
+        raise DataError(
+            f"{other!r} among the parents is of type {type(other).__name__}, and {one!r} among the "
+            f"animals of type {type(one).__name__}: make them one, as by .astype(str)",
+            variable=str(other),
+        )
 
 
 def _check_sexes(own: list[Any], sire: np.ndarray, dam: np.ndarray) -> None:

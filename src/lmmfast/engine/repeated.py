@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core as _compiled
-from ..data.units import Units, constant_of, units_of
+from ..data.units import Units, check_range, constant_of, units_of
 from ..errors import ConvergenceWarning, FitError, IdentifiabilityWarning, warn
 from ..formula.repeated import STRUCTURES
 from ..linalg import predicted_gain
@@ -101,6 +101,9 @@ class RepeatedModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self)), (self.design,), {"known": dict(self.known)}
 
+    def _after_fork(self) -> None:
+        """In a forked child: nothing but its lock is shared with the parent's process."""
+
     def with_design(self, design: RepeatedDesign) -> Self:
         """The model of another design."""
         return type(self)(design)
@@ -123,6 +126,9 @@ class RepeatedModel:
         design = self.design
         there = design.rows_for("sums by pattern of visits would be needed")
         visits, X, y = design.seen, design.X, there.response()
+        check_range(y, design.response)
+        for column, name in zip(X.T, design.x_names, strict=True):
+            check_range(column, name)
         units = units_of(X, y, constant_of(X))
         w = design.weights
         rows = units.rows(X, y, w)

@@ -13,8 +13,9 @@ fitted mean has reached the edge.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 _NONE = np.zeros(0, dtype=np.int64)
 
+APART = 10.0  # standard deviation of a predictor's effects: probabilities are all but 0 or 1
 EDGE = 1e-6  # what a row of an extreme response may still gain, at the end of a fit: a sign
 MOVED = 1e-5  # of a direction's largest entry: what counts as not zero
 SHOWN = 5  # coefficients or levels that a message names
@@ -119,6 +121,38 @@ def _separated_in_files(
             return None, high
         moved[own] = np.abs(by) > MOVED
     return found, moved
+
+
+def settled_levels(
+    design: Design, family: Family, T: Sequence[NDArray[np.float64]]
+) -> Iterator[tuple[Any, str]]:
+    """Terms whose effects have gone far apart, and every level of which has the response as high,
+    or as low, as it can be, or the same class, in all of its rows, several in some: the farther,
+    the higher the likelihood. T (k, k): roots of their covariances, at the end of a fit."""
+    if not any(len(own) and np.hypot.reduce(own[0]) > APART for own in T):
+        return
+    high, low = _extremes(design, family)
+    in_file = design.reading is not None and design.reading.in_file
+    if not high.any() or not low.any() or in_file:
+        return
+    trials = family.response == "binomial" and design.weights is not None
+    many = trials and bool((np.asarray(design.weights) > 1).any())
+    for term, own in zip(design.terms, T, strict=True):
+        plain = term.relation is None and term.covariance is None and not term.several
+        if not plain or term.columns[0] != "Intercept" or np.hypot.reduce(own[0]) <= APART:
+            continue
+        count = np.bincount(term.codes)
+        kinds = [design.y == k for k in range(family.classes)] or [high, low]
+        most = [np.bincount(term.codes[own], minlength=len(count)) for own in kinds]
+        if (np.max(most, axis=0) == count).all() and (many or count.max() > 1):
+            yield (
+                term,
+                f"the response {design.response!r} is the same in all rows of a level, for each of "
+                f"the {len(count)} levels of {term.group!r}: the likelihood rises without end with "
+                f"the variance of ({term.label}), whose estimate, like the coefficients, says "
+                "where the search ended. Such data have one answer a level: a row for each, and a "
+                f"model without ({term.label})",
+            )
 
 
 def _extremes(design: Design, family: Family) -> tuple[Mask, Mask]:

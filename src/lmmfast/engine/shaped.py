@@ -53,6 +53,7 @@ class BetaBinomial(Binomial):
     name = "beta-binomial"
     links = ("logit",)
     extra = ("precision",)
+    limit = (1, "binomial")
 
     def _shapes(self, eta: np.ndarray, x: Any) -> tuple[np.ndarray, np.ndarray]:
         eta = np.asarray(eta, dtype=float)
@@ -103,6 +104,7 @@ class NegativeBinomial1(NegativeBinomial):
     name = "nb1"
     links = ("log",)
     extra = ("dispersion",)
+    limit = (-1, "Poisson")
 
     def variance(self, mu: np.ndarray, x: Any = None) -> np.ndarray:
         return np.asarray(mu * (1 + np.exp(x[0])))

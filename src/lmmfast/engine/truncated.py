@@ -81,6 +81,7 @@ class TruncatedNegativeBinomial(_Truncated, NegativeBinomial):
     """Negative binomial counts (variance mu + mu^2 / size) above zero."""
 
     name = "truncated negative binomial"
+    limit = (1, "truncated Poisson")
 
     def simulate(
         self, rng: np.random.Generator, eta: np.ndarray, x: Any = None, weights: Weights = None

@@ -15,9 +15,9 @@ from functools import cached_property, lru_cache
 
 from ..errors import FormulaError
 from .covariances import SPATIAL, Covariance, coordinates_part, covariance_of, is_structure
-from .parser import parse_text
+from .parser import LOOKALIKES, misplaced, parse_text
 from .tokens import refusal
-from .tree import INFIX, Call, Constant, Name, Node, shown, strip
+from .tree import INFIX, Call, Constant, Name, Node, shown, strip, unquoted
 
 _BARS = ("|", "||")
 _ALGEBRA = ("(", "+", "-", "*", "/", ":", "^", "**", "%in%", "~", *_BARS)
@@ -45,7 +45,7 @@ class Bar:
     @cached_property
     def factor(self) -> str:
         """Name of the grouping factor, as in R: "school:class"."""
-        return ":".join(self.group).replace("`", "")
+        return ":".join(map(unquoted, self.group))
 
     @cached_property
     def label(self) -> str:
@@ -96,6 +96,9 @@ def parse(text: str, python: bool = False) -> Formula:
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
     if "~" not in text:
+        tilde = next((own for own in text if LOOKALIKES.get(own) == "~"), None)
+        if tilde is not None:
+            raise refusal(misplaced(tilde), text, text.index(tilde), text.index(tilde) + 1)
         raise FormulaError(f"there is no '~' in {text[:200]!r}: write 'response ~ predictors'")
     return _Cut(text).formula(parse_text(text, python))
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from ..errors import FormulaError
 from .tokens import Token, constant_text, refusal, tokens_of
-from .tree import INFIX, PREFIX, Call, Constant, Name, Node
+from .tree import DOTS, INFIX, PREFIX, Call, Constant, Name, Node
 
 MOST_DEPTH = 80  # parentheses and the like within each other
 _COMPARES = INFIX["=="]
@@ -41,7 +41,18 @@ _STATEMENTS = {
     **dict.fromkeys(("for", "while", "repeat"), "loops have no meaning in formulas"),
     **dict.fromkeys(("function", "lambda"), "functions cannot be defined in formulas"),
 }
-_DOTS = re.compile(r"\.\.\.|\.\.[0-9]+")  # R's arguments of functions
+LOOKALIKES = {  # what word processors and papers have in the place of other characters
+    **dict.fromkeys("\u223c\u02dc\u301c\uff5e", "~"),
+    **dict.fromkeys("\u2212\u2013\u2014\u2010\u2011\uff0d", "-"),
+    **dict.fromkeys("\u2223\u01c0\u2502\uff5c", "|"),
+    **dict.fromkeys("\u00d7\u2217\u22c5\uff0a", "*"),
+    **dict.fromkeys("\uff08", "("),
+    **dict.fromkeys("\uff09", ")"),
+    **dict.fromkeys("\uff0b", "+"),
+    **dict.fromkeys("\u2236\uff1a", ":"),
+    **dict.fromkeys("\u2018\u2019", "'"),
+    **dict.fromkeys("\u201c\u201d", '"'),
+}
 _EQUALS = ("operator", "=")
 _CLOSING = {"(": ")", "{": "}", "[": "]"}
 _OPENING = {closing: opening for opening, closing in _CLOSING.items()}
@@ -155,7 +166,7 @@ class _Parser:
         if kind == "raw":
             return Constant(word, self.text[start:end], start, end)
         if kind == "quoted":
-            return self.named(re.sub(r"\\(.)", r"\1", word), start, end)
+            return self.named(re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL), start, end)
         return self.word(word, start, end)
 
     def number(self, word: str, start: int, end: int) -> Constant:
@@ -179,7 +190,7 @@ class _Parser:
         called = self.stands("(") or self.stands("{") or word in ("lambda", "repeat")
         if word in _STATEMENTS and called:
             raise self.error(_STATEMENTS[word], start, end)
-        if word in ("else", "and", "or", "in") or _DOTS.fullmatch(word):
+        if word in ("else", "and", "or", "in") or DOTS.fullmatch(word):
             reason = f"{word!r} stands where a variable should; a column's name would be `{word}`"
             raise self.error(reason, start, end)
         return self.named(word, start, end)
@@ -277,7 +288,7 @@ class _Parser:
                 "a name with spaces is written in backticks: `reaction time`"
             )
         if word not in _OPENING:
-            return _misplaced(word)
+            return misplaced(word)
         if not opened:
             return f"unbalanced parentheses: a {_OPENING[word]!r} is missing"
         if _CLOSING[opened] == word:
@@ -285,7 +296,7 @@ class _Parser:
         return f"unbalanced parentheses: {opened!r} is closed by {word!r}"
 
 
-def _misplaced(word: str) -> str:
+def misplaced(word: str) -> str:
     """What is wrong with an operator where none can stand."""
     if word in ("|", "||"):
         return "nothing stands left of the bar"
@@ -299,6 +310,9 @@ def _misplaced(word: str) -> str:
         return f"an operator is missing before {word!r}"
     if word.startswith("%"):
         return f"the operator {word} is not known"
+    if word in LOOKALIKES:
+        meant = LOOKALIKES[word]
+        return f"{word!r} (U+{ord(word):04X}) only looks like {meant!r}: write {meant!r}"
     return f"{word!r} has no meaning here"
 
 

@@ -27,6 +27,18 @@ STRUCTURES = {
     "sp_exp": "exp",
 }
 SPATIAL = "sp_exp"
+OTHERS = {  # names in SAS, SPSS, nlme and glmmTMB
+    "un": "us",
+    "unstructured": "us",
+    "ar": "ar1",
+    "arh": "ar1h",
+    "arh1": "ar1h",
+    "hetar1": "ar1h",
+    "ante": "adh",
+    "car1": "sp_exp",
+    "ou": "sp_exp",
+    "exp": "sp_exp",
+}
 _EXAMPLE = "us(visit | subject)"
 IN_WORDS = {
     "us": "unstructured",
@@ -65,7 +77,7 @@ def covariance_of(text: str) -> Covariance:
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
     tree = parse_text(text, False)
-    found = [node for node in walk(tree) if isinstance(node, Call) and _is_covariance(node)]
+    found = covariance_calls(tree)
     if not found:
         _refuse_bars(tree, text)
         known = ", ".join(STRUCTURES)
@@ -74,7 +86,13 @@ def covariance_of(text: str) -> Covariance:
         )
     if len(found) > 1:
         raise at_node("a model for repeated measures has one covariance term", text, found[1])
+    _refuse_bars(tree, text, found[0])
     return _read(found[0], text)
+
+
+def covariance_calls(tree: Node) -> list[Call]:
+    """The covariance terms of a formula, in their order."""
+    return [node for node in walk(tree) if isinstance(node, Call) and _is_covariance(node)]
 
 
 def _is_covariance(call: Call) -> bool:
@@ -87,15 +105,19 @@ def _is_bar(node: Node) -> bool:
     return isinstance(node, Call) and node.function in ("|", "||")
 
 
-def _refuse_bars(tree: Node, text: str) -> None:
-    """What stands in the place of a covariance term and is none."""
+def _refuse_bars(tree: Node, text: str, but: Node | None = None) -> None:
+    """What stands in the place of a covariance term, or beside the one, and is none."""
     for node in walk(tree):
+        if but and but.start <= node.start and node.end <= but.end:
+            continue
         if isinstance(node, Call) and any(map(_is_bar, node.operands)):
             if node.function in ("(", "+", "~"):
                 reason = f"random effects are for lmer; here a covariance is written {_EXAMPLE}"
                 raise at_node(reason, text, node)
-            known = ", ".join(STRUCTURES)
-            raise at_node(f"{node.function}() is not known: structures are {known}", text, node)
+            known, other = ", ".join(STRUCTURES), OTHERS.get(node.function.lower())
+            meant = f"write {other}(); " if other else ""
+            reason = f"{node.function}() is not known: {meant}structures are {known}"
+            raise at_node(reason, text, node)
 
 
 def _read(call: Call, text: str) -> Covariance:

@@ -44,6 +44,7 @@ def dispersion_of(text: Any) -> Dispersion:
     known = 'it may be "~ factor" (a standard deviation for each level), "power(x)" or "exp(x)"'
     if not isinstance(text, str):
         raise FormulaError(f"dispersion= must be text, not {type(text).__name__}: {known}")
+    text = str(text)  # of NumPy's too
     call = _CALL.match(text)
     if text.lstrip().startswith("~"):
         plan = _plan(f"{_LEFT} ~ 1 + (1 | {text.lstrip()[1:]})", text, "dispersion", known)
@@ -63,6 +64,7 @@ def correlation_of(text: Any) -> Correlation:
     known = 'it may be "ar1(time | id)", "car1(time | id)", "cs(id)" or "ante(time | id)"'
     if not isinstance(text, str):
         raise FormulaError(f"residual= must be text, not {type(text).__name__}: {known}")
+    text = str(text)
     call = _CALL.match(text)
     if not call or call[1] not in CORRELATIONS:
         raise FormulaError(f"residual={text!r} cannot be read: {known}", term=text)

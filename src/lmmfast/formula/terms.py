@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 
-from ..errors import FormulaError
+from ..errors import FormulaError, LmmWarning, warn
 from .bars import Signed, at_node, signed_parts
 from .expressions import Expression, expression_of
 from .parser import parse_text
@@ -171,6 +171,10 @@ class _Algebra:
             found = more
             if done:
                 break
+        if isinstance(strip(base), Name) and not self.python:
+            what = shown(node)
+            text = f"{what} among terms is {shown(base)} alone, as in R: the power is I({what})"
+            warn(LmmWarning(text))
         return found
 
     def bounded(self, size: int, node: Node) -> None:

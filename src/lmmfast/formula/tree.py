@@ -72,13 +72,22 @@ _TIGHT = (":", "^")  # written without spaces
 _PLAIN = re.compile(r"[^\W\d][\w.]*|\.(?![0-9])[\w.]*")
 _RESERVED = frozenset(
     """if else repeat while function for TRUE FALSE NULL Inf NaN NA NA_integer_ NA_real_
-    NA_character_ in and or not True False None""".split()  # noqa: SIM905
+    NA_character_ in and or not lambda True False None""".split()  # noqa: SIM905
 )
+DOTS = re.compile(r"\.\.\.|\.\.[0-9]+")  # R's arguments of functions
+_QUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL)
 
 
 def quoted(name: str) -> str:
     """A column's name as formulas write it."""
-    return name if _PLAIN.fullmatch(name) and name not in _RESERVED else f"`{name}`"
+    if _PLAIN.fullmatch(name) and name not in _RESERVED and not DOTS.fullmatch(name):
+        return name
+    return "`" + re.sub(r"([\\`])", r"\\\1", name) + "`"
+
+
+def unquoted(text: str) -> str:
+    """A text with the names in it as they are, without backticks."""
+    return _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL), text)
 
 
 def strip(node: Node) -> Node:

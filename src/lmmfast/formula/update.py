@@ -14,8 +14,11 @@ from dataclasses import dataclass, replace
 from ..errors import FormulaError, LmmWarning, warn
 from .bars import Bar, Formula, Signed, at_node, has_bar, joined, parse, random_terms, signed_parts
 from .parser import parse_text
+from .repeated import covariance_calls
 from .terms import Sum, sum_of
-from .tree import INFIX, Call, Name, Node, shown, strip, walk
+from .tree import INFIX, Call, Name, Node, shown, strip, unquoted, walk
+
+_THERE, _OTHER = "(1 | .covariance)", "(1 | .other_covariance)"  # what stands for such terms
 
 
 def updated(old: str, new: str) -> str:
@@ -47,6 +50,38 @@ def updated(old: str, new: str) -> str:
     return found.written(shown(response))
 
 
+def updated_repeated(old: str, new: str) -> str:
+    """The same of a formula for repeated measures: another covariance term takes the place of the
+    one that there is.
+
+    Examples
+    --------
+    >>> updated_repeated("y ~ arm * visit + us(visit | id)", ". ~ . - arm:visit")
+    'y ~ arm + visit + us(visit | id)'
+    >>> updated_repeated("y ~ arm + us(visit | id)", ". ~ . + ar1(visit | id)")
+    'y ~ arm + ar1(visit | id)'
+    """
+    if not isinstance(new, str):
+        return updated(old, new)
+    (term,) = covariance_calls(parse_text(old))
+    there, other = shown(term), ""
+    before = old[: term.start] + _THERE + old[term.end :]
+    change = new
+    for call in reversed(covariance_calls(parse_text(new))):
+        same = shown(call) == there
+        other = other if same else new[call.start : call.end]
+        change = change[: call.start] + (_THERE if same else _OTHER) + change[call.end :]
+    try:
+        found = updated(before, change)
+    except FormulaError:
+        if ("~" in new and _THERE not in change and not other) or f"- {_THERE}" in change:
+            raise FormulaError(f"{new!r} leaves no covariance term such as {there}") from None
+        raise
+    if other:
+        found = found.replace(f" + {_THERE}", "").replace(_OTHER, other)
+    return found.replace(_THERE, old[term.start : term.end])
+
+
 @dataclass(frozen=True)
 class _Piece:
     """A part of a formula that is no fixed effect: random terms, or an offset."""
@@ -73,7 +108,7 @@ def _meaning(bar: Bar) -> tuple[object, ...]:
         frozenset(columns.atoms[atom].label for atom in term.atoms) for term in columns.terms
     )
     kind = bar.structure if len(terms) > 1 else "full"
-    group = frozenset(name.replace("`", "") for name in bar.group)
+    group = frozenset(map(unquoted, bar.group))
     return terms, group, kind, bar.covariance, bar.relationship
 
 

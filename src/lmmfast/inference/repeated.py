@@ -55,18 +55,19 @@ class RepeatedInformation:
 
     @cached_property
     def root(self) -> np.ndarray:
-        """(nphi, j) R with R R' = W; FitError where the Hessian is not positive."""
-        free = self.free
+        """(nphi, j) R with R R' = W; FitError where the Hessian is not positive. Correlations of
+        visits that nobody has both of change nothing: each is a direction without curvature."""
+        free, flat = self.free, len(self.fit.estimates.unidentified)
         H = self.point.hessian[np.ix_(free, free)]
         size = np.sqrt(np.abs(H.diagonal()))
         size = np.where(size > 0, size, 1.0)
-        if np.linalg.eigvalsh(H / np.outer(size, size))[0] < -1e-6:
+        if np.linalg.eigvalsh(H / np.outer(size, size))[flat:].min(initial=0.0) < -1e-6:
             raise FitError(
                 "the observed information of the covariance parameters is not positive definite "
                 'at this fit: use ddf="residual" or "between-within", or another structure'
             )
         out = np.zeros((len(free), 0))
-        known = inverse_root(H)[0]
+        known = inverse_root(H, flat)[0]
         out = np.zeros((len(free), known.shape[1]))
         out[free] = known
         return out

@@ -30,6 +30,7 @@ from ..data.visits import (
 )
 from ..errors import DataError
 from ..formula.repeated import Covariance, covariance_of
+from ..formula.tree import unquoted
 from .cross import CrossProducts
 from .design import design_of
 from .fit import held
@@ -121,7 +122,7 @@ class _Summing:
         labels = [label for label, _ in spec.factors]
         wanted = [covariance.subject, covariance.visit[0]]
         wanted += [] if covariance.group is None else [covariance.group]
-        self.places = [labels.index(name.replace("`", "")) for name in wanted]
+        self.places = [labels.index(unquoted(name)) for name in wanted]
         groups = [survey.groups[labels[k]] for k in self.places]
         found = [group.grouping() for group in groups]
         names = [grouping.levels for grouping, _ in found]

@@ -75,6 +75,10 @@ class Extra(Entry):
         self._place = at - (len(psi) - len(self._extra))
         reach = -float(np.log(SMALLEST))
         self.low, self.high = self.best - reach, self.best + reach
+        if family.at_limit(self._extra)[self._place] and family.limit is not None:
+            sign = family.limit[0]  # beyond, nothing changes: the walk begins where it is felt
+            self.best = sign * family.gone
+            self.low, self.high = sorted((self.best, -sign * reach))
 
     def value(self, w: float) -> float:
         if w <= self.low:
