@@ -133,7 +133,6 @@ def test_few_numbers_and_a_missing_value_spelt_out(entry):
 
 
 NUMBERS = {
-    "digit strings": text(FEW),
     "decimal doses": pd.Series(np.array(["0.5", "1.0", "2.5"])[FEW % 3]),
     "doses with commas": pd.Series(np.array(["0,5", "1,0", "2,5"])[FEW % 3]),
     "whole numbers": text(np.arange(N) % 24 + 301),
@@ -160,6 +159,7 @@ def test_nothing_but_numbers_is_a_factor_and_said_to_be_one(kind):
 
 
 LABELS = {
+    "few digit strings": text(FEW),
     "zeros before them": text(FEW).str.zfill(2),
     "a control": text(FEW, control=[*range(0, N, 4)]),
     "an open end": pd.Series(np.array(["1", "2", "3", "4", "5+"])[FEW - 1]),
@@ -223,7 +223,7 @@ def test_functions_of_text(formula):
 
 
 def test_columns_of_statsmodels_interface():
-    frame = trial(h=text(MEASURED, **{"?": [4]}), z=text(FEW))
+    frame = trial(h=text(MEASURED, **{"?": [4]}), z=text(FEW, NA=[7, 9]))
     for call in (
         lambda name: MixedLM(frame["y"], frame[[name]], frame["g"]),
         lambda name: mixedlm(f"y ~ {name}", frame, groups="g"),

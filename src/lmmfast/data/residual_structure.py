@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -212,7 +212,7 @@ def subjects_of_new(own: Subjects, table: Table, memory: Memory) -> Subjects:
         if (gaps == 0).any():
             twice = order[1:][same][gaps == 0]
             raise _twice(asked, grouping.levels[codes[twice[0]]], twice)
-    return replace(own, codes=codes, time=time)
+    return Subjects(asked, own.grouping, codes, time, own.visits, own.unit, own.largest)
 
 
 def _new_times(own: Subjects, columns: Mapping[str, Column], memory: Memory, n: int) -> Numbers:

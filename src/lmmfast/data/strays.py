@@ -109,11 +109,12 @@ def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> 
     - there are more than 10 distinct numbers, and either something that is none (a word, "NA",
       "?", "1,5"), or nothing but numbers of which most have decimals, or more distinct ones than
       half of the rows; or
-    - nothing but numbers, few or as many as ids may be, or 10 or fewer of them and spellings of
-      missing values in at most half of the entries (`surely` is false then: they may be labels).
+    - nothing but numbers, of which there are more than 10 or some have decimals, or 10 or fewer of
+      them and spellings of missing values in at most half of the entries (`surely` is false then:
+      they may be labels).
 
-    Anything else is a factor: words, and numbers with zeros before them ("01"). So is a declared
-    categorical.
+    Anything else is a factor: words, few digit strings (as ``astype(str)`` makes of codes), numbers
+    with zeros before them ("01"). So is a declared categorical.
 
     A column without codes counts each level once; `rows` (n) are the positions of its rows in the
     data, for messages.
@@ -185,8 +186,11 @@ def _is_measured(
 
 
 def _only_numbers(levels: NDArray[Any], numeric: NDArray[np.bool_]) -> bool:
-    """Whether all entries are numbers that nobody would write as labels: without leading zeros."""
-    return bool(numeric.all()) and not any(_PADDED.match(str(level)) for level in levels.tolist())
+    """Whether all entries are numbers that few would write as labels: many, or with decimals, and
+    without leading zeros."""
+    shown = [str(level) for level in levels.tolist()]
+    odd = len(shown) > MANY or any("." in one or "," in one for one in shown)
+    return bool(numeric.all()) and odd and not any(_PADDED.match(one) for one in shown)
 
 
 def _only_missing(kinds: NDArray[np.str_], counts: NDArray[np.int64]) -> bool:
