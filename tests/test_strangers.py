@@ -252,6 +252,15 @@ def test_what_stands_beside_the_covariance_term_is_refused() -> None:
         mmrm("y ~ arm + us(visit | id)", data[data["week"] == 1])
 
 
+def test_times_that_are_no_visits_are_refused() -> None:
+    """Structures with a parameter for each time would be searched for hours."""
+    rng = np.random.default_rng(1)
+    data = trial().assign(time=lambda own: own["week"] + rng.uniform(0, 0.3, len(own)))
+    with pytest.raises(FitError, match=r"toep.*160 parameters.*160 rows.*sp_exp\(time \| id\)"):
+        mmrm("y ~ arm + toep(time | id)", data)
+    assert mmrm("y ~ arm + sp_exp(time | id)", data).converged
+
+
 def test_rows_of_one_time_are_named() -> None:
     data = pd.concat([trial(), trial().iloc[[5]]])
     with pytest.raises(DataError, match="level 'p01' of 'id' has two rows at one 'week'"):
