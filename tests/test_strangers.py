@@ -252,6 +252,7 @@ def test_what_stands_beside_the_covariance_term_is_refused() -> None:
         mmrm("y ~ arm + us(visit | id)", data[data["week"] == 1])
 
 
+@pytest.mark.filterwarnings("ignore::lmmfast.errors.SpacingWarning")
 def test_times_that_are_no_visits_are_refused() -> None:
     """Structures with a parameter for each time would be searched for hours."""
     rng = np.random.default_rng(1)

@@ -337,8 +337,8 @@ class RepeatedModel:
             times = ", ".join(own.visit)
             raise FitError(
                 f"{own.text} has {count} parameters, and there are {self.n} rows: {times} has "
-                f"{self.design.seen.m} different values; times that differ between subjects are for "
-                f"sp_exp({times} | {own.subject}), or are rounded to visits",
+                f"{self.design.seen.m} different values; times that differ between subjects are "
+                f"for sp_exp({times} | {own.subject}), or are rounded to visits",
                 variable=own.visit[0],
             )
 
