@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)\D*")
 NEIGHBOURS = ("ad", "homad")  # of LAGGED: only the order counts, each pair has its correlation
-LONG = 12  # characters of a label that is shown whole
 MOST_LOCATIONS = 2_000  # of a spatial structure in one level: 1,000 take half a minute
 
 
@@ -120,8 +119,7 @@ def misplaced(labels: Sequence[str], equal: bool, other: str) -> str:
     if len(numbered) < len(labels) or len({name for name, _ in numbered}) != 1:
         return ""
     steps = np.diff([number for _, number in numbered])
-    first = [label if len(label) < LONG else f"{label[: LONG - 1]}..." for label in labels[:6]]
-    shown = ", ".join(first) + ", ..." * (len(labels) > 6)
+    shown = ", ".join(labels[:6]) + ", ..." * (len(labels) > 6)
     if (steps <= 0).any():
         return f"takes the levels in this order, {shown}: declare it, as factor(times, levels=...)"
     if equal and np.ptp(steps) > 1e-6 * steps.max():
