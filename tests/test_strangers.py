@@ -25,6 +25,7 @@ from lmmfast import (
     lmer,
     mmrm,
 )
+from lmmfast.engine.families import find_family
 from lmmfast.errors import SpacingWarning
 from lmmfast.formula.tree import quoted, unquoted
 
@@ -152,6 +153,25 @@ def fixed_size(size: float) -> lmmfast.CustomFamily:
     return Fixed()
 
 
+@pytest.mark.parametrize(
+    ("family", "other", "sign"),
+    [("nb", "poisson", 1), ("nb1", "poisson", -1), ("betabinomial", "binomial", 1)],
+)
+def test_densities_near_the_limit_keep_their_digits(family, other, sign) -> None:
+    """They differ from the limit's by a term in 1 / size, however large that is."""
+    one, two = find_family(family), find_family(other)
+    y, eta, trials = np.arange(20.0), np.full(20, 0.4), np.full(20, 20.0)
+    given = trials if other == "binomial" else None
+    limit = two.log_density(y, eta, None, given)
+    apart = [
+        (one.log_density(y, eta, np.array([sign * x]), given) - limit) * np.exp(x)
+        for x in (12.0, 18.0)
+    ]
+    assert_allclose(apart[0], apart[1], atol=0.02 * np.abs(apart[0]).max())
+    end = one.log_density(y, eta, np.array([sign * 700.0]), given)
+    assert_allclose(end, limit, atol=1e-12)
+
+
 # ---- separation by levels ------------------------------------------------------------------------
 
 
@@ -230,6 +250,16 @@ def test_what_stands_beside_the_covariance_term_is_refused() -> None:
         mmrm("y ~ arm + us(visit | id)", data, method="Kenward-Roger")
     with pytest.raises(DataError, match="only one visit, 'W1', in 'visit'"):
         mmrm("y ~ arm + us(visit | id)", data[data["week"] == 1])
+
+
+@pytest.mark.filterwarnings("ignore::lmmfast.errors.SpacingWarning")
+def test_times_that_are_no_visits_are_refused() -> None:
+    """Structures with a parameter for each time would be searched for hours."""
+    rng = np.random.default_rng(1)
+    data = trial().assign(time=lambda own: own["week"] + rng.uniform(0, 0.3, len(own)))
+    with pytest.raises(FitError, match=r"toep.*160 parameters.*160 rows.*sp_exp\(time \| id\)"):
+        mmrm("y ~ arm + toep(time | id)", data)
+    assert mmrm("y ~ arm + sp_exp(time | id)", data).converged
 
 
 def test_rows_of_one_time_are_named() -> None:
@@ -350,6 +380,13 @@ def test_models_of_repeated_measures_live_in_forked_processes() -> None:
     os.waitpid(child, 0)
     os.close(read)
     assert pickle.loads(pickle.dumps(fits[0])).objective == fits[0].objective
+
+
+def test_a_response_of_true_and_false() -> None:
+    data = trial().assign(up=lambda own: own["y"] > 0)
+    with pytest.raises(DataError, match=r"True and False: as.numeric\(up\) for 1 and 0"):
+        lmer("up ~ arm + (1 | id)", data)
+    assert lmer("as.numeric(up) ~ arm + (1 | id)", data).converged
 
 
 def test_what_is_no_frame_is_told_so() -> None:

@@ -146,6 +146,9 @@ def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> 
 def not_numbers(column: Column, rows: NDArray[np.int64] | range | None = None) -> str:
     """Why a column that must be numeric is not: its entries that are no numbers, and the cure."""
     levels = column.levels
+    if levels is not None and all(isinstance(level, (bool, np.bool_)) for level in levels.tolist()):
+        number = f"as.numeric({column.name})"
+        return f"; it is True and False: {number} for 1 and 0, or glmer(...) for probabilities"
     if levels is None or not any(isinstance(level, str) for level in levels.tolist()):
         return ""
     kinds = np.array([_kind(level) for level in levels.tolist()], dtype="U7")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .family import Family, off, ones, special
+from .family import MOST_SIZE, Family, log_rising, off, ones, special
 
 Weights = np.ndarray | None
 
@@ -138,8 +138,8 @@ class NegativeBinomial(Family):
         self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: Weights = None
     ) -> np.ndarray:
         size, mu, y = np.exp(x[0]), self.linkinv(eta), np.asarray(y, dtype=float)
-        xlogy, gammaln = special("xlogy"), special("gammaln")
-        value = gammaln(y + size) - gammaln(size) - gammaln(y + 1)
+        size, xlogy = np.minimum(size, MOST_SIZE), special("xlogy")
+        value = log_rising(size, y) - special("gammaln")(y + 1)
         value = value - size * np.log1p(mu / size) + xlogy(y, mu / (mu + size))
         return np.asarray(ones(eta, weights) * value)
 

@@ -9,6 +9,8 @@ import numpy as np
 from .. import _core
 from .links import Link, link_named, plain
 
+LARGE = 1e5  # a size over its count from which log Gamma has no digits for their difference
+MOST_SIZE = 1e18  # a size for which every count is a Poisson count
 GONE = 15.0  # |logarithm| of a parameter beyond which the likelihood hardly feels it
 
 
@@ -252,7 +254,8 @@ class Family:
     ) -> np.ndarray:
         """(y - mean) / standard deviation, dispersion included, so that its square has mean 1."""
         w, variance = ones(eta, weights), self.variance(self.linkinv(eta), x)
-        return np.asarray((y - self.mean(eta, x)) * np.sqrt(w / variance))
+        with np.errstate(invalid="ignore"):  # of means that are none, NaN
+            return np.asarray((y - self.mean(eta, x)) * np.sqrt(w / np.maximum(variance, 1e-300)))
 
     def latent_variance(
         self, mu: np.ndarray, x: Any = None, method: str = "lognormal"
@@ -307,6 +310,16 @@ def special(name: str) -> Any:
     import scipy.special
 
     return getattr(scipy.special, name)
+
+
+def log_rising(size: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """log Gamma(size + y) - log Gamma(size), which are as good as equal where size is large: there
+    by the first terms in 1 / size."""
+    size, y = np.broadcast_arrays(np.asarray(size, dtype=float), np.asarray(y, dtype=float))
+    gammaln, far = special("gammaln"), size > LARGE * (1 + y)
+    near, away = np.where(far, 1.0, size), np.where(far, size, 1.0)
+    series = y * np.log(away) + y * (y - 1) / (2 * away) * (1 - (2 * y - 1) / (6 * away))
+    return np.asarray(np.where(far, series, gammaln(near + y) - gammaln(near)))
 
 
 def off(y: np.ndarray, mu: np.ndarray) -> np.ndarray:

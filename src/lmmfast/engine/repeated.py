@@ -339,6 +339,15 @@ class RepeatedModel:
                 f"{self.n} rows do not leave anything to estimate a covariance from beside {rank} "
                 "fixed effects"
             )
+        own, count = self.design.seen.covariance, int(self._core.nphi)
+        if count >= self.n:
+            times = ", ".join(own.visit)
+            raise FitError(
+                f"{own.text} has {count} parameters, and there are {self.n} rows: {times} has "
+                f"{self.design.seen.m} different values; times that differ between subjects are "
+                f"for sp_exp({times} | {own.subject}), or are rounded to visits",
+                variable=own.visit[0],
+            )
 
     def _no_fit(self) -> FitError:
         return FitError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .discrete import Binomial, NegativeBinomial
-from .family import Family, ones, special
+from .family import MOST_SIZE, Family, log_rising, ones, special
 
 Weights = np.ndarray | None
 
@@ -22,7 +22,8 @@ class Beta(Family):
 
     def _shapes(self, eta: np.ndarray, x: Any) -> tuple[np.ndarray, np.ndarray]:
         eta = np.asarray(eta, dtype=float)
-        return np.exp(x[0]) * self.linkinv(eta), np.exp(x[0]) * self.linkinv(-eta)
+        precision = np.minimum(np.exp(x[0]), MOST_SIZE)
+        return precision * self.linkinv(eta), precision * self.linkinv(-eta)
 
     def variance(self, mu: np.ndarray, x: Any = None) -> np.ndarray:
         return np.asarray(mu * (1 - mu) / (1 + np.exp(x[0])))
@@ -64,7 +65,8 @@ class BetaBinomial(Binomial):
     ) -> np.ndarray:
         n, (a, b), betaln = ones(eta, weights), self._shapes(eta, x), special("betaln")
         choose = -np.log1p(n) - betaln(n - y + 1, y + 1)
-        return np.asarray(choose + betaln(y + a, n - y + b) - betaln(a, b))
+        drawn = log_rising(a, y) + log_rising(b, n - y) - log_rising(a + b, n)
+        return np.asarray(choose + drawn)
 
     def simulate(
         self, rng: np.random.Generator, eta: np.ndarray, x: Any = None, weights: Weights = None
@@ -112,9 +114,9 @@ class NegativeBinomial1(NegativeBinomial):
     def log_density(
         self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: Weights = None
     ) -> np.ndarray:
-        phi, y, gammaln = np.exp(x[0]), np.asarray(y, dtype=float), special("gammaln")
+        phi, y = np.maximum(np.exp(x[0]), 1 / MOST_SIZE), np.asarray(y, dtype=float)
         size = self.linkinv(eta) / phi
-        value = gammaln(y + size) - gammaln(size) - gammaln(y + 1)
+        value = log_rising(size, y) - special("gammaln")(y + 1)
         value = value - size * np.log1p(phi) - y * np.log1p(1 / phi)
         return np.asarray(ones(eta, weights) * value)
 
