@@ -107,8 +107,9 @@ def _with_strata(roles: Roles, structure: tuple[str | None, str | None]) -> Role
 
 
 def _any_design_of(cross: CrossProducts) -> Design:
-    is_stratified = isinstance(cross, StratifiedProducts)
-    return stratified_design_of(cross) if is_stratified else design_of(cross)
+    if isinstance(cross, StratifiedProducts):
+        return stratified_design_of(cross)
+    return design_of(cross)
 
 
 def held(formula: Any, data: Any) -> Any:
