@@ -148,7 +148,8 @@ class ResidualVariances(Variances):
         def gradient(moved: np.ndarray) -> np.ndarray:
             point = fit.model.point(fit.theta, reml=True, delta=moved)  # type: ignore[call-arg]
             _, slope, G = point.slopes()  # type: ignore[attr-defined]
-            return np.asarray(slope + (1 / sigma**2 - 1 / point.sigma**2) * G[:, -1, -1])[at]
+            whole = slope + (1 / sigma**2 - 1 / point.sigma**2) * G[:, -1, -1]
+            return np.asarray(whole[at])
 
         H = np.zeros((len(at),) * 2)
         steps = STEP / np.sqrt(np.maximum(sizes / 2, 1e-12 * sizes.max(initial=0.0)))
