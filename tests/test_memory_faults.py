@@ -193,6 +193,34 @@ assert found == wanted and found["ordered_by"] == _core.AMD and len(asked) > 10
 print("done", count)
 """
 
+RESIDUAL = r"""
+import pandas as pd
+from lmmfast import lmer
+from lmmfast.engine.residual import linear_model
+n = 240
+data = pd.DataFrame(dict(y=rng.normal(size=n), x=rng.normal(size=n), g=np.repeat(range(40), 6),
+                         t=np.tile(range(6), 40), s=rng.integers(0, 3, n), h=rng.integers(0, 9, n)))
+data["y"] += rng.normal(size=40)[data["g"]] + rng.normal(size=9)[data["h"]]
+both = lmer("y ~ x + (1 | g)", data, dispersion="~ s", residual="ar1(t | g)")
+stream = lmer("y ~ x + (1 | g) + (1 | h)", [data[:90], data[90:]], dispersion="~ s")
+total = 0
+for fit in (both, stream):
+    own, core = fit.estimates, fit.model._core
+
+    def moments():
+        core.place(own.delta)
+        core.evaluate(own.theta, True, value=False)
+        return [one.tolist() for one in core.directions()[:5]]
+
+    wanted = moments()
+    count, found = every_failure(moments)
+    assert count > 10 and found == wanted and moments() == wanted
+    criterion = lambda: linear_model(fit.design).objective(own.theta, delta=own.delta)
+    total += every_failure(criterion)[0]
+    assert criterion() == fit.model.objective(own.theta, delta=own.delta)
+print("done", total)
+"""
+
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc and /proc"),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
@@ -245,3 +273,7 @@ def test_memory_that_runs_out_while_orders_are_found(shim: Path) -> None:
 
 def test_memory_that_runs_out_in_sums_of_rows(shim: Path) -> None:
     run(shim, SUMS)
+
+
+def test_memory_that_runs_out_where_residuals_have_a_structure(shim: Path) -> None:
+    assert int(run(shim, RESIDUAL).split()[1]) > 60

@@ -262,3 +262,16 @@ def test_strata_of_dask_frames(weights: str | None) -> None:
     np.testing.assert_allclose(stream.residual_parameters, rows.residual_parameters, rtol=1e-5)
     with pytest.raises(DataError, match="rows in memory"):
         lmer(formula, frames.from_pandas(data, npartitions=2), dispersion="exp(x)")
+
+
+def test_a_range_of_zero_is_left_out() -> None:
+    """Residuals that alternate have no positive correlation: those of the fit are independent."""
+    data = frame()
+    data["y"] += 8 * (data.groupby("subject").cumcount() % 2)
+    plain = lmer("y ~ time + treated + (1 | subject)", data)
+    fit = lmer("y ~ time + treated + (1 | subject)", data, residual="car1(time | subject)")
+    assert fit.objective == pytest.approx(plain.objective, abs=1e-4)
+    for ddf in ("kr", "kr-observed", "satterthwaite"):
+        one, two = (which.t_test(np.eye(3), ddf=ddf) for which in (fit, plain))
+        np.testing.assert_allclose(one.sd, two.sd, rtol=1e-3)
+        np.testing.assert_allclose(one.df_denom, two.df_denom, rtol=1e-3)

@@ -39,14 +39,14 @@
                 X(lmm_covariances) X(lmm_value) X(lmm_deviation) X(lmm_montecarlo) X(lmm_arrange)            \
                     X(lmm_whitening) X(lmm_fit) X(lmm_within) X(lmm_residual_setup) X(lmm_ndelta)            \
                         X(lmm_residual_at) X(lmm_residual_slopes) X(lmm_residual_fit) X(lmm_many)            \
-                            X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)                   \
+                            X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)              \
                                 X(lmm_residual_directions) X(lmm_residual_strata)
 
 #define LMMFAST_SIZES                                                                                     \
     sizeof(lmm_blas), sizeof(lmm_part), sizeof(lmm_column), sizeof(lmm_precision), sizeof(lmm_members),   \
         sizeof(lmm_factor), sizeof(lmm_coded), sizeof(lmm_data), sizeof(lmm_cross), sizeof(lmm_options),  \
         sizeof(lmm_report), sizeof(lmm_trace), sizeof(lmm_settings), sizeof(lmm_plane), sizeof(lmm_info), \
-        sizeof(lmm_residual), sizeof(lmm_responses), sizeof(lmm_fits), sizeof(lmm_structure_spec), \
+        sizeof(lmm_residual), sizeof(lmm_responses), sizeof(lmm_fits), sizeof(lmm_structure_spec),        \
         sizeof(lmm_directions)
 
 /* clang-format on */

@@ -28,11 +28,11 @@
 typedef struct {
     residual_parts a;
     ptrdiff_t width;           /* ndelta (p + 1): rows of M and b                               */
-    double *M, *b;             /* width x (q + pb)  dA_j v, and B of its rows of Z, zeros behind */
+    double *M, *b;             /* width x (q + pb)  dA_j v, and B times its rows of Z, zeros behind */
     double *local;             /* ndelta x ndelta   tr K~_j K~_k                                 */
     double *size;              /* ndelta            |K~_j|, at most                              */
     double *contracted;        /* ndelta x ndelta   d <B, dA_k> along dA_j                       */
-    double *slope, *A, *along; /* ntheta, its square, ntheta                             */
+    double *slope, *A, *along; /* ntheta, its square, ntheta                                    */
     double *rows;              /* t of two directions, three vectors of a batch, work            */
     double *edge;              /* pb x (q + pb)     V S                                          */
     block_sums S;

@@ -108,9 +108,9 @@ class KenwardRoger:
     def _read(self) -> tuple[Moments, np.ndarray]:
         """The moments, and q'G_r P G_s q where it is asked for."""
         estimates, n = self._fit.estimates, self._fit.nobs
-        delta = 0 if estimates.delta is None else len(estimates.delta)
-        variances = (ResidualVariances if delta else Variances)(self._fit)
-        gamma = variances.gamma
+        plain = estimates.delta is None
+        variances = Variances(self._fit) if plain else ResidualVariances(self._fit)
+        gamma, delta = variances.gamma, variances.extra
         J = None if estimates.phi is None else _beside(jacobian(self._fit), np.eye(delta))
         if self._has_none:  # no random effects
             J = np.eye(len(gamma))[:, len(gamma) - delta :]

@@ -19,6 +19,7 @@ from .variances import Moments, Variances, restricted
 if TYPE_CHECKING:
     from ..fit import Fit
 
+FLAT = 1e-6  # a parameter that changes the standardized residuals by less is at a boundary
 # Four points: the error is of order STEP**4, that of rounding 1e-12 / STEP
 STEP = 2e-3  # in units of the standard deviation of a parameter given the others
 POINTS = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
@@ -52,17 +53,33 @@ class ResidualVariances(Variances):
     @cached_property
     def gamma(self) -> np.ndarray:
         """(r + d,) value of each; zero for the parameters of the residuals."""
-        own = super().gamma
-        return np.append(own, np.zeros(self._directions.P.shape[0]))
+        return np.append(super().gamma, np.zeros(self.extra))
+
+    @property
+    def extra(self) -> int:
+        """d: parameters of the residuals that are not at a boundary, as the range of car1 at zero;
+        the others are left out."""
+        return len(self._directions.P)
+
+    @cached_property
+    def _moving(self) -> np.ndarray:
+        point: Any = self.point
+        squares = point.directions[1].diagonal()
+        return np.flatnonzero(np.sqrt(np.maximum(squares, 0.0) / self._fit.nobs) > FLAT)
 
     @cached_property
     def _directions(self) -> Directions:
         point: Any = self.point
         trace, traces, cross, G, Q, Z = point.directions
-        P = np.array(G)
+        at, count = self._moving, len(trace)
+        P = np.array(G[at])
         P[:, -1, :-1] *= -1  # of y - X beta, not of X beta - y
         P[:, :-1, -1] *= -1
-        return Directions(trace, traces, cross, P, Q, Z)
+        some = tuple(
+            one.reshape(*one.shape[:2], count, -1)[:, :, at].reshape(*one.shape[:2], -1)
+            for one in Z
+        )
+        return Directions(trace[at], traces[np.ix_(at, at)], cross[at], P, Q[at][:, :, at], some)
 
     @cached_property
     def moments(self) -> Moments:
@@ -80,7 +97,7 @@ class ResidualVariances(Variances):
         trace, traces = self._traces()
         moments = Moments(trace, traces, P[:, :-1, :-1], Q[:, :-1, :, :-1], basis.E)
         score = Q[:, -1, :, -1] - P[:, -1, :-1] @ P[:, :-1, -1].T
-        own = slice(-len(self._directions.P), None)
+        own = slice(len(score) - self.extra, None)
         expected = restricted(traces, moments.P, moments.Q)[own, own]
         score[own, own] = (self._curvature(sigma, expected.diagonal()) + expected) / 2
         return moments, -P[:, -1, -1], score
@@ -125,19 +142,20 @@ class ResidualVariances(Variances):
     def _curvature(self, sigma: float, sizes: np.ndarray) -> np.ndarray:
         """(d, d) second derivatives in delta of the criterion at this sigma, which is not profiled:
         differences of its exact gradient."""
-        fit = self._fit
+        fit, at = self._fit, self._moving
         delta = np.asarray(fit.estimates.delta)
 
         def gradient(moved: np.ndarray) -> np.ndarray:
             point = fit.model.point(fit.theta, reml=True, delta=moved)  # type: ignore[call-arg]
             _, slope, G = point.slopes()  # type: ignore[attr-defined]
-            return np.asarray(slope + (1 / sigma**2 - 1 / point.sigma**2) * G[:, -1, -1])
+            whole = slope + (1 / sigma**2 - 1 / point.sigma**2) * G[:, -1, -1]
+            return np.asarray(whole[at])
 
-        H = np.zeros((len(delta),) * 2)
-        steps = STEP / np.sqrt(np.maximum(sizes / 2, 1e-12 * max(sizes.max(), 1e-300)))
+        H = np.zeros((len(at),) * 2)
+        steps = STEP / np.sqrt(np.maximum(sizes / 2, 1e-12 * sizes.max(initial=0.0)))
         for i, step in enumerate(steps):
             for place, weight in POINTS:
                 moved = delta.copy()
-                moved[i] += place * step
+                moved[at[i]] += place * step
                 H[i] += weight / step * gradient(moved)
         return (H + H.T) / 2

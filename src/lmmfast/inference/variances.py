@@ -90,6 +90,11 @@ class Variances:
         """(r,) value of each, term by term."""
         return np.concatenate([term.S[term.row, term.column] for term in self._terms])
 
+    @property
+    def extra(self) -> int:
+        """How many of them are none of the terms'."""
+        return 0
+
     @cached_property
     def moments(self) -> Moments:
         """Of all fixed effects."""
