@@ -181,6 +181,25 @@ def test_threads_do_not_matter(shape: str) -> None:
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("shape", ["slope", "crossed"])
+def test_rows_in_files(shape: str) -> None:
+    """Rows that memory has no room for are elsewhere, in the order of the data."""
+    dense, psi = simulated("poisson", "log", shape, n=3000)
+    wanted = compiled(dense, merge=False)
+    rooms = []
+
+    def room(size: int) -> np.ndarray:
+        rooms.append(np.zeros(size, np.uint8))
+        return rooms[-1]
+
+    found = compiled(dense, merge=False, limit=3e5, elsewhere=room)
+    assert rooms and found.outside > 1e5 and wanted.outside == 0
+    (value, gradient), (other, slope) = (own.value(psi, True) for own in (found, wanted))
+    close(value, other, 1 + abs(other), 1e-12)
+    close(gradient, slope, 1 + np.abs(slope).max(), 1e-9)
+    close(found.leverages(), wanted.leverages(), 1.0, 1e-7)
+
+
 # ---- formulas ------------------------------------------------------------------------------------
 
 JUDGES, ROWS = 16, 500

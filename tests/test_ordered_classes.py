@@ -251,5 +251,9 @@ def test_what_is_refused(fits: dict[str, Any], data: pd.DataFrame) -> None:
         fit.predict(type="class", se=True)
     with pytest.raises(ValueError, match="inverse"):
         emmeans(fit, "f", type="prob", inverse=np.exp)
-    with pytest.raises(ValueError, match="type must be"):
-        fit.predict(type="median")
+    for call in (
+        lambda: fit.predict(type="median"),
+        lambda: emmeans(fit, "f", type="median"),
+    ):
+        with pytest.raises(ValueError, match=r'"cum\.prob"'):
+            call()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
+from .ddf import check_scale
 
 if TYPE_CHECKING:
     from ..fit import Fit
@@ -112,6 +113,8 @@ def class_kind(fit: Fit, kind: Any) -> str | None:
 
     Raises
     ------
+    ValueError
+        Where it is no scale of means.
     DataError
         Where there are no ordered classes.
     """
@@ -119,6 +122,7 @@ def class_kind(fit: Fit, kind: Any) -> str | None:
     if ordered and kind in ("response", "class"):
         return "prob"
     if kind not in (*KINDS, "class"):
+        check_scale(kind, (*KINDS, "class") if ordered else ())
         return None
     check_ordered(fit, kind)
     return str(kind)

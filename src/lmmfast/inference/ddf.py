@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -158,14 +158,14 @@ def mixed_only(fit: Any, what: str) -> None:
         )
 
 
-def check_scale(kind: Any) -> None:
-    """ValueError where ``type=`` is no scale of means."""
-    if isinstance(kind, str) and kind.lower().startswith(("prob", "class")):
+def check_scale(kind: Any, others: Sequence[str] = ()) -> None:
+    """ValueError where ``type=`` is no scale of means, nor one of others."""
+    if not others and isinstance(kind, str) and kind.lower().startswith(("prob", "class")):
         raise ValueError(
             f'type must be "link" or "response", not {kind!r}: probabilities are type="response"; '
             'those of ordered classes are type="prob"'
         )
-    check_choice("type", kind, ("link", "response"))
+    check_choice("type", kind, ("link", "response", *others))
 
 
 def without_residual_structure(fit: Any, what: str) -> None:

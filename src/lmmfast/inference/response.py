@@ -152,13 +152,6 @@ def _of_link(family: Family, x: np.ndarray, label: str, inverse: Any) -> Respons
     """The scale of the mean of a generalized model's response."""
     if inverse is not None:
         raise DataError("inverse= is for linear models: the family has its own way back, its link")
-    if family.response == "ordered":
-        raise DataError(
-            "the classes of an ordered response have probabilities, not one mean: emmeans and "
-            'predict have these, type="prob"; means and slopes are those of the latent variable, '
-            'type="link"',
-            variable=label,
-        )
     kind = family.link.name if family.link.name in ("log", "logit") else ""
 
     def mean(eta: Values) -> Values:

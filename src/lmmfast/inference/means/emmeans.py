@@ -18,7 +18,7 @@ import numpy as np
 from ... import tables as _tables
 from ...plots import results as _pictures
 from ..classes import class_kind
-from ..ddf import check_choice, check_level, check_scale, ddf_of, fit_of, method_of
+from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
 from .adjust import ADJUSTMENTS, adjustment
 from .classes import class_means, roles
@@ -154,8 +154,6 @@ def emmeans(
     check_level(level)
     check_choice("weights", weights, WEIGHTS)
     kind = class_kind(fit, type)
-    if kind is None:
-        check_scale(type)
     if adjust is not None:
         check_choice("adjust", adjust, ADJUSTMENTS)
     asked: dict[str, Any] = {

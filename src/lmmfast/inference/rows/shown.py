@@ -10,7 +10,6 @@ from ...data.columns import Table
 from ...errors import DataError
 from ...tables import name_index
 from ..classes import class_kind
-from ..ddf import check_scale
 from ..response import response_scale
 from .asked import Asked
 from .classes import of_classes
@@ -74,7 +73,6 @@ def _one_row(newdata: Any) -> Any:
 
 def _scale(fit: Fit, asked: Asked) -> ResponseScale | None:
     """The scale that predictions are shown on; None for the fitted one."""
-    check_scale(asked.type)
     check_interval(asked.interval)
     if asked.type == "response":
         return response_scale(fit, asked.inverse)
