@@ -87,6 +87,7 @@ lmm_status glmm_evaluate(glmm_model *g, const double *psi, double *f, double *gr
     factors_of_theta(m, theta, g->Tnew, m->scratch.tmp);
     whitened(g, psi + T, gamma);
     predict_mode(g, g->Tnew, gamma, x);
+    g->begun = 0;
     memcpy(g->gamma, gamma, sizeof(double) * (size_t)p);
     memcpy(g->x, x, sizeof(double) * (size_t)N);
     if (g->nodes)

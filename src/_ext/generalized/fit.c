@@ -49,7 +49,7 @@ static lmm_status begin(joint *t, const double *start, double *x)
     lmm_model *m = g->m;
     const layout *lay = &m->layout;
     double *T = g->Tnew, *theta = m->scratch.newton, *parameters = g->next;
-    g->stands = g->lasts = 0;
+    g->stands = g->lasts = g->begun = 0;
     if (start) {
         from_user(m, start, theta);
         if (t->plane)
@@ -237,7 +237,7 @@ static void shrink(const joint *t, double *x)
     axes_of_factors(m, t->g->Tnew, FLOOR, INFINITY, x, t->work);
     flatten(t, x);
     joint_anchor((void *)t, x);
-    t->g->stands = t->g->lasts = 0;
+    t->g->stands = t->g->lasts = t->g->begun = 0;
 }
 
 static lmm_status run(joint *t, const double *start, double *psi, double *x, double *trial, double *work,

@@ -53,6 +53,8 @@ double joint_value(void *arg, const double *x)
     else
         axes_factors(g->m, x, 0, g->Tnew);
     predict_mode(g, g->Tnew, gamma, extra);
+    g->begun = g->begun && !memcmp(g->gamma, gamma, sizeof(double) * (size_t)lay->p) &&
+               !memcmp(g->x, extra, sizeof(double) * (size_t)g->family.nextra);
     memcpy(g->gamma, gamma, sizeof(double) * (size_t)lay->p);
     memcpy(g->x, extra, sizeof(double) * (size_t)g->family.nextra);
     if (g->nodes)

@@ -97,7 +97,8 @@ lmm_status factorize_with(glmm_model *g, const double *w)
     if (w != g->v.wf) memcpy(g->v.wf, w, sizeof(double) * (size_t)g->rows.n);
     memcpy(g->e.at, g->e.b, sizeof(double) * (size_t)g->m->layout.q);
     g->strayed = 0;
-    pass_weights(g);
+    if (!g->begun) pass_weights(g);
+    g->begun = 0;
     g->factorizations++;
     return factorize(g->m);
 }
@@ -194,6 +195,7 @@ static lmm_status first_point(glmm_model *g)
     const double before = g->j;
     const int predicted = g->stands;
     g->stands = g->known = g->derived = 0;
+    if (g->begun) return LMM_OK; /* where start_random was */
     g->j = pass_first(g, 0) + half_square(g, g->e.u);
     if (isfinite(g->j) && !(predicted && g->j > before + WORSE * (1 + fabs(before)))) return LMM_OK;
     const double there = g->j;

@@ -130,7 +130,7 @@ lmm_status glmm_again(glmm_model *g, const glmm_response *r)
     g->center = r->center;
     g->unit = r->unit;
     g->v.w = r->w || is_merged(rows) ? g->v.weights : NULL;
-    g->stands = g->lasts = 0;
+    g->stands = g->lasts = g->begun = 0;
     g->constant = g->family.constant(&g->family, rows->nrow, r->y, r->w) + flat_constant(g);
     return LMM_OK;
 }

@@ -12,13 +12,16 @@
 #define STEPS 50
 #define HALVINGS 40
 #define FARTHEST 5 /* steps of x at most */
+#define PART 200   /* blocks of rows that the first steps are made of, at least */
 #define LOW 0.1    /* standard deviations begin between these, in units of eta */
 #define HIGH 3.0
 #define LEAST 0.05 /* of a dispersion that random effects leave */
 
-/* Sums over rows at gamma and x: slopes of -l and curvature in both, lower (n x n) */
+/* Sums over rows at gamma and x: slopes of -l and curvature in both, lower (n x n); of every `stride`-th
+   block of rows */
 typedef struct {
     double value, *slope, *H;
+    int64_t stride;
 } totals;
 
 static void add_block(glmm_model *g, int64_t block, int32_t rows, const double *d1, const double *w,
@@ -48,12 +51,12 @@ static double sum_rows(glmm_model *g, int derivatives, totals *s)
     const row_values *v = &g->v;
     const ptrdiff_t N = g->family.nextra, n = g->m->layout.p + N;
     double eta[KEPT], l[KEPT], d1[KEPT], w[KEPT], *lx = g->e.columns, *d1x = lx + N * KEPT, total = 0;
-    g->passes++;
+    g->passes += s->stride == 1;
     if (derivatives) {
         memset(s->slope, 0, sizeof(double) * (size_t)n);
         memset(s->H, 0, sizeof(double) * (size_t)(n * n));
     }
-    for (int64_t block = 0; block < kept_blocks(&g->rows); block++) {
+    for (int64_t block = 0; block < kept_blocks(&g->rows); block += s->stride) {
         const int32_t rows = kept_rows(&g->rows, block);
         const int64_t at = block * KEPT;
         const lmm_density value = {.l = l};
@@ -129,21 +132,35 @@ static void begin_at_center(glmm_model *g)
         }
 }
 
+/* Newton steps from gamma and x. work: n^2 + 2 n doubles */
+static void climb(glmm_model *g, ptrdiff_t n, totals *s, double *work)
+{
+    double *L = work, *step = L + n * n, *from = step + n;
+    sum_rows(g, 1, s);
+    for (int i = 0; n && i < STEPS && isfinite(s->value); i++) {
+        const double before = s->value;
+        if (solve(g, n, s->H, L, s->slope, step) || take_step(g, s, step, from)) break;
+        if (before - s->value < ENOUGH * (1 + fabs(s->value))) break;
+        sum_rows(g, 1, s);
+    }
+}
+
+/* Where rows are many, blocks from everywhere say where the steps of all of them begin: unless that is worse
+   than the centre, as where they know nothing of a column. */
 lmm_status start_fixed(glmm_model *g)
 {
-    const size_t n = (size_t)(g->m->layout.p + g->family.nextra);
-    double *memory = malloc(sizeof(double) * (2 * n * n + 3 * n + 1));
+    const ptrdiff_t n = g->m->layout.p + g->family.nextra;
+    double *memory = malloc(sizeof(double) * (size_t)(2 * n * n + 3 * n + 1));
     if (!memory) return LMM_NOMEM;
-    totals s = {.slope = memory, .H = memory + n};
-    double *L = s.H + n * n, *step = L + n * n, *from = step + n;
+    totals s = {.slope = memory, .H = memory + n, .stride = 1}, part = s;
+    part.stride = kept_blocks(&g->rows) / PART;
     begin_at_center(g);
-    sum_rows(g, 1, &s);
-    for (int i = 0; n && i < STEPS && isfinite(s.value); i++) {
-        const double before = s.value;
-        if (solve(g, (ptrdiff_t)n, s.H, L, s.slope, step) || take_step(g, &s, step, from)) break;
-        if (before - s.value < ENOUGH * (1 + fabs(s.value))) break;
-        sum_rows(g, 1, &s);
+    if (part.stride > 1) {
+        const double center = sum_rows(g, 0, &s);
+        climb(g, n, &part, s.H + n * n);
+        if (!(sum_rows(g, 0, &s) < center)) begin_at_center(g);
     }
+    climb(g, n, &s, s.H + n * n);
     free(memory);
     return isfinite(s.value) ? LMM_OK : LMM_NOTPOSDEF;
 }
@@ -183,8 +200,9 @@ void start_random(glmm_model *g, double *axes)
         malloc(sizeof(double) * (size_t)(lay->ntheta + 1 + start_work(lay) + 36 * factors_size(lay)));
     if (!memory) return;
     double *sigma = memory, *work = sigma + lay->ntheta + 1;
-    pass_first(g, 1);
+    g->j = pass_first(g, 1);
     const double total = set_response(g);
+    g->begun = total > 0 && isfinite(g->j) && !g->family.dispersion;
     if (total > 0 && moment_estimates(m, sigma, work) == LMM_OK) {
         const double residual =
             total / ((double)lay->n * sigma[lay->ntheta]); /* of sigma's, relative to it */

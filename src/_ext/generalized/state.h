@@ -77,6 +77,7 @@ struct glmm_model {
     int known;         /* are derivatives in x (d1x) those of b?                                    */
     int derived;       /* are slopes, and c, known there?                                           */
     int stepped;       /* is it the factorization of a point before b? */
+    int begun;         /* are densities and sums those of b = 0, where fits begin? */
     int halved;        /* was the last step shortened?                                              */
     int elsewhere;     /* is the inverse that of a point nearby? (hessian.c) */
     glmm_obstacle met; /* by the last evaluation that failed                                    */

@@ -167,6 +167,7 @@ static lmm_status make_cross_products(lmm_model *m, builder *b)
     }
     GRAB(m, m->sums.border, lay->pb * lay->pb);
     TRY(make_workspace(m, size));
+    if (lay->generalized) return LMM_OK; /* its rows make the sums, when they have weights */
     TRY(fill(m, b));
     if (m->trailing->steps->begin) m->trailing->steps->begin(m->trailing, m);
     b->report->identified = is_identified(m);

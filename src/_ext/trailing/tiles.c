@@ -15,7 +15,7 @@
 #include "trailing/kernels.h"
 #include "trailing/tiles.h"
 
-#define STRIP 288 /* columns of a strip, at most */
+#define STRIP 224 /* columns of a strip, at most: a tile is 400 kB */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define EDGE 32 /* rows of X and y that are summed up together, at most */
 
