@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays: collections of garbage need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

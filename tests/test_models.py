@@ -715,6 +715,7 @@ def test_the_criterion_has_names() -> None:
     assert np.array_equal(found.gradient, gradient)
 
 
+@pytest.mark.slow  # mypy reads the whole package; in CI it checks typed_program.py besides
 def test_type_checkers_see_what_is_misspelled(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")
     text = """

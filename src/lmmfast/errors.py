@@ -14,7 +14,7 @@ __all__ = ["ConvergenceWarning", "DataError", "DoubleBarWarning", "FitError", "F
 __all__ += ["IdentifiabilityWarning", "LmmError", "LmmWarning", "LostWorkerWarning"]
 __all__ += ["NumbersAsTextWarning", "OneRowPerLevelWarning", "RankDeficientWarning"]
 __all__ += ["RestrictedLikelihoodWarning", "SeparationWarning", "UnusedArgumentWarning"]
-__all__ += ["SimilarLevelsWarning", "SpacingWarning", "UnusedContrastsWarning", "silenced", "warn"]
+__all__ += ["SimilarLevelsWarning", "SpacingWarning", "UnusedContrastsWarning", "warn"]
 
 
 class _About(Exception):

@@ -2,6 +2,7 @@
 
 #include "model/relation.h"
 #include "setup/fixed.h"
+#include "setup/wide.h"
 #include "base/small.h"
 
 static lmm_status new_whitening(lmm_model *m, whitening *w, int32_t k)
@@ -157,7 +158,7 @@ lmm_status whiten_x(lmm_model *m, builder *b, uint8_t *keep)
     lay->inflation = INFINITY;
     lay->wide = is_wide(b->d);
     if (lay->wide) return whiten_wide(m, b, keep);
-    return b->d->p ? whiten(&lay->x, &b->moments.span[b->moments.n - 1], &b->rows, keep) : LMM_OK;
+    return b->d->p ? whiten_narrow(b, &lay->x, keep) : LMM_OK;
 }
 
 lmm_status new_fixed(lmm_model *m, builder *b, uint8_t *keep)

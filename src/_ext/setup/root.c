@@ -1,6 +1,7 @@
 /* B = R^-1 for G = R'R, over the columns that do not depend on earlier ones. */
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "setup/fixed.h"
@@ -140,4 +141,43 @@ lmm_status invert_carefully(const lmm_model *m, rows *r, whitening *x, const dou
             if (!keep[j] && x->B[j + j * p] != 0) x->C[j + j * p] = 0;
     }
     return LMM_OK;
+}
+
+static int is_doubtful(const whitening *x, const span *s, const uint8_t *keep, ptrdiff_t j)
+{
+    const double root = x->B[j + j * x->k] * s->scale[j];
+    return keep[j] && root * root * s->G[j + j * s->k] * DOUBTFUL > 1;
+}
+
+/* The first column that is kept though nothing is left of it in the rows; -1: there is none.
+   unit: ones, for B has the scales in it; v: of a block */
+static ptrdiff_t kept_by_rounding(rows *r, const whitening *x, const span *s, const uint8_t *keep,
+                                  const double *unit, double *v)
+{
+    for (ptrdiff_t j = 0; j < x->k; j++) {
+        if (!is_doubtful(x, s, keep, j)) continue;
+        const double root = x->B[j + j * x->k] * s->scale[j];
+        if (length_of(r, x, unit, j, v) <= DEPENDENT * root * root * s->G[j + j * s->k]) return j;
+    }
+    return -1;
+}
+
+lmm_status whiten_narrow(builder *b, whitening *x, uint8_t *keep)
+{
+    span *s = &b->moments.span[b->moments.n - 1];
+    const ptrdiff_t p = x->k;
+    int doubts = 0;
+    lmm_status status = whiten(x, s, &b->rows, keep);
+    for (ptrdiff_t j = 0; j < p && !status; j++) doubts |= is_doubtful(x, s, keep, j);
+    if (status || !doubts) return status;
+    double *diagonal = malloc(sizeof(double) * (size_t)(2 * p + b->rows.size)), *unit = diagonal + p;
+    if (!diagonal) return LMM_NOMEM;
+    for (ptrdiff_t j = 0; j < p; j++) diagonal[j] = s->G[j + j * s->k], unit[j] = 1;
+    for (ptrdiff_t j; !status && (j = kept_by_rounding(&b->rows, x, s, keep, unit, unit + p)) >= 0;) {
+        s->G[j + j * s->k] = 0; /* of which nothing can be left */
+        status = whiten(x, s, &b->rows, keep);
+    }
+    for (ptrdiff_t j = 0; j < p; j++) s->G[j + j * s->k] = diagonal[j];
+    free(diagonal);
+    return status;
 }

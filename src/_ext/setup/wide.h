@@ -1,4 +1,5 @@
-/* Private: the two steps that whiten a wide X (wide.c), for columns that are centred and scaled. */
+/* Private: the two steps that whiten a wide X (wide.c), for columns that are centred and scaled; and how a
+   narrow one asks the rows what it drops. */
 
 #ifndef LMM_WIDE_H
 #define LMM_WIDE_H
@@ -20,6 +21,9 @@ int invert_gram(const lmm_model *m, whitening *x, uint8_t *keep, double *full, i
 /* ... for columns that are all stored, until no column is kept of which the rows say that nothing is left */
 lmm_status invert_carefully(const lmm_model *m, rows *r, whitening *x, const double *scale, uint8_t *keep,
                             double *full);
+
+/* root.c: whiten() of a narrow X, until no column is kept of which the rows say that nothing is left */
+lmm_status whiten_narrow(builder *b, whitening *x, uint8_t *keep);
 
 /* The largest variance inflation of a column, 1 / (1 - R_j^2). B: of scaled columns; sum: p of its own */
 double largest_inflation(int p, const double *B, const double *full, const uint8_t *keep, double *sum);
