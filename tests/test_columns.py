@@ -154,5 +154,8 @@ def test_a_file_read_by_another_separator(tmp_path, sign, name, library):
         with pytest.raises(FormulaError, match=f"one column.*separated by {name}") as caught:
             lmmfast.lmer(f"{response} ~ 1 + (1 | subj)", library.read_csv(path))
         assert f"sep={sign!r}" in str(caught.value)
+    records = [{"rt (ms)": 1.0, "subj": 1}, {"rt (ms)": 2.0, "subj": 2}]
+    with pytest.raises(DataError, match=r"list of records.*pandas\.DataFrame\(data\)"):
+        lmmfast.lmer("`rt (ms)` ~ 1 + (1 | subj)", records)
     with pytest.raises(FormulaError, match=r"the columns are y$"):
         lmmfast.lmer("z ~ 1 + (1 | g)", pd.DataFrame({"y": [1.0, 2.0]}))

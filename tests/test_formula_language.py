@@ -654,6 +654,7 @@ def test_replaced_values(frame):
     ],
 )
 @pytest.mark.parametrize("category", [False, True])
+@pytest.mark.filterwarnings("ignore::lmmfast.errors.NumbersAsTextWarning")  # t is numerals
 def test_factors_in_chunks_are_those_in_memory(frame, term, category, tmp_path):
     data = frame.assign(t=np.array(NUMERALS)[np.arange(N) % 3])
     if category or "(f)" in term:

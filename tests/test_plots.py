@@ -709,6 +709,9 @@ def test_lines_are_averaged_over_what_else_rows_have() -> None:
             assert np.abs(np.diff(y, 2)).max() < 1e-9 and len(x) == 40
             rows = data[data["subj"] == level].assign(x=x[7])
             assert abs(fit.predict(rows, re_form=form).mean() - y[7]) < 1e-9
+    nested = lmer("y ~ x + z + (z | subj/item)", data)  # of which only labels "s0:1" are kept
+    line = plots.fitted(nested, "x")[0].get_lines()[1].get_ydata()
+    assert len(line) == 40 and np.abs(np.diff(line, 2)).max() < 1e-9
     ax = plots.fitted(fit, "x", ax=plt.subplots()[1])
     assert all(np.abs(np.diff(line.get_ydata(), 2)).max() < 1e-9 for line in ax.get_lines())
     conditions = plots.fitted(fit, "cond")[0].get_lines()[1].get_ydata()

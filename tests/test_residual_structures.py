@@ -33,7 +33,7 @@ def table(name: str) -> pd.DataFrame:
         frame["k"] = frame.groupby("Mare").cumcount()
     for factor in ("QB", "Diet"):
         if factor in frame:
-            frame[factor] = frame[factor].astype(str)
+            frame[factor] = frame[factor].astype(str).astype("category")
     return frame
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.columns import Table
 from ..errors import DataError, LmmError, silenced
 from . import axes as _axes
 
@@ -147,7 +148,23 @@ def _rows_again(fit: Any) -> pd.DataFrame | None:
     atoms = [*recipe.offset_terms, *(atom for layout in layouts for atom in layout.atoms)]
     atoms += [atom for grouping in recipe.groupings for atom in grouping.atoms]
     needed = {name for atom in atoms for name in atom.names} & recipe.names
+    columns |= _of_given(fit, needed - columns.keys())
     return pd.DataFrame(columns) if needed <= columns.keys() else None
+
+
+def _of_given(fit: Any, names: set[str]) -> dict[str, np.ndarray]:
+    """Columns of the rows used that the design does not keep, of the table that the fit was given;
+    none where it was no table, or has other rows by now."""
+    given = fit.design.given
+    data = None if given is None else given.data
+    if not names or not (isinstance(data, Mapping) or hasattr(data, "columns")):
+        return {}
+    if not all(map(Table.of(data).has, names)):
+        return {}
+    found = {name: np.asarray(data[name]) for name in names}
+    if any(own.shape != (fit.design.n_rows,) for own in found.values()):
+        return {}
+    return {name: own[fit.design.rows] for name, own in found.items()}
 
 
 def variable_of(fit: Any, x: Any) -> np.ndarray:
