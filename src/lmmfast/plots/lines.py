@@ -161,7 +161,8 @@ def _of_given(fit: Any, names: set[str]) -> dict[str, np.ndarray]:
         return {}
     if not all(map(Table.of(data).has, names)):
         return {}
-    found = {name: np.asarray(data[name]) for name in names}
+    table: Any = data
+    found = {name: np.asarray(table[name]) for name in names}
     if any(own.shape != (fit.design.n_rows,) for own in found.values()):
         return {}
     return {name: own[fit.design.rows] for name, own in found.items()}
