@@ -320,6 +320,12 @@ def test_powers_of_a_variable_are_told() -> None:
         lmer("y ~ (arm + week)^2 + I(week^2) + (1 | id)", trial())
 
 
+def test_columns_of_cbind_that_are_the_same_variable() -> None:
+    data = trial().assign(five=5)
+    fit = glmer("cbind(five, five) ~ arm + (1 | id)", data)
+    assert_allclose(fit.params, 0, atol=1e-9)
+
+
 def test_a_name_is_shown_as_it_is_written() -> None:
     data = trial().rename(columns={"week": "a\\b"})
     with pytest.raises(FormulaError, match=r"in backticks: `a\\\\b`"):

@@ -333,7 +333,7 @@ def bound(parts: list[Any], names: list[str]) -> Matrix:
 
 
 def _bound_names(parts: list[Any], names: list[str]) -> tuple[str, ...]:
-    """Names of bound columns: given ones, those of matrices, else their number."""
+    """Names of bound columns: given ones, those of matrices, else their number; each once."""
     found: list[str] = []
     for part, name in zip(parts, names, strict=True):
         if isinstance(part, Matrix):
@@ -341,7 +341,14 @@ def _bound_names(parts: list[Any], names: list[str]) -> tuple[str, ...]:
             found += [name + each if name and each else name or each for each in own]
         else:
             found.append(name)
-    return tuple(name or str(j + 1) for j, name in enumerate(found)) if any(found) else ()
+    if not any(found):
+        return ()
+    named = [name or str(j + 1) for j, name in enumerate(found)]
+    again = [name in named[:j] for j, name in enumerate(named)]  # columns are known by their names
+    return tuple(
+        f"{own}.{j + 1}" if twice else own
+        for j, (own, twice) in enumerate(zip(named, again, strict=True))
+    )
 
 
 def _matrix(
