@@ -19,32 +19,37 @@ from .responses import linear_only
 from .sources.given import design_from
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike
+
     from .engine.custom_covariance import CustomCovariance
     from .engine.estimates import Evaluation
     from .glmm_fit import GLMMFit
     from .results import LMMFit
     from .sources.cross import CrossProducts
+    from .typing import Coding, Data, Family, Held, Priors, Related, Rows, Storage
 
 
 @hinted
 def lmer(
     formula: str | CrossProducts,
-    data: Any = None,
+    data: Data | None = None,
     *,
     reml: bool = True,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
-    start: Any = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    contrasts: Mapping[str, Coding] | None = None,
+    relationship: Mapping[str, Related] | None = None,
+    start: ArrayLike | None = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
     max_seconds: float | None = None,
     max_evals: int = MAX_EVALS,
     starts: int = 0,
-    storage: str = "auto",
+    storage: Storage = "auto",
     threads: int = 1,
-    fixed: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Held] | None = None,
     sigma: float | None = None,
     ties: Sequence[Sequence[str]] | None = None,
     covariance: Mapping[str, CustomCovariance] | None = None,
@@ -187,26 +192,26 @@ def lmer(
 @hinted
 def glmer(
     formula: str,
-    data: Any = None,
-    family: Any = "binomial",
+    data: Data | None = None,
+    family: Family = "binomial",
     link: str | None = None,
     *,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    contrasts: Mapping[str, Coding] | None = None,
+    relationship: Mapping[str, Related] | None = None,
     covariance: Mapping[str, CustomCovariance] | None = None,
-    start: Any = None,
+    start: ArrayLike | Mapping[str, ArrayLike] | None = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
     max_seconds: float | None = None,
     max_evals: int = MAX_EVALS,
-    storage: str = "auto",
+    storage: Storage = "auto",
     threads: int = 1,
     nagq: int = 1,
-    information: str = "observed",
-    prior: Any = None,
-    accuracy: str = "laplace",
+    information: Literal["observed", "expected"] = "observed",
+    prior: Priors | None = None,
+    accuracy: Literal["laplace", "second-order"] = "laplace",
     reml: bool = False,
 ) -> GLMMFit:
     """Fit a generalized linear mixed model by maximum, or restricted maximum, likelihood.
@@ -335,15 +340,15 @@ def glmer(
 
 @hinted
 def plan(
-    formula: Any,
-    data: Any = None,
+    formula: str | CrossProducts,
+    data: Data | None = None,
     *,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
-    storage: str = "auto",
-    family: Any = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    contrasts: Mapping[str, Coding] | None = None,
+    relationship: Mapping[str, Related] | None = None,
+    storage: Storage = "auto",
+    family: Family | None = None,
     link: str | None = None,
 ) -> ModelPlan:
     """How a model would be stored, and the memory and time it would take; nothing is fitted.

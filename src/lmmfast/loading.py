@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .fit import Fit
 from .glmm import GLMM
@@ -16,6 +16,9 @@ from .results import LMMFit
 from .saved import files as _files
 from .saved.verification import Verification
 from .saved.verification import verify as _verify
+
+if TYPE_CHECKING:
+    from .typing import Data
 
 _KINDS = {
     "lmm": _files.Maker(LMMFit, lmm_of),
@@ -69,7 +72,7 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     return _files.load(path, names, _KINDS)
 
 
-def verify(saved: Any, data: Any, *, names: Mapping[str, Any] | None = None) -> Verification:
+def verify(saved: Any, data: Data, *, names: Mapping[str, Any] | None = None) -> Verification:
     """Whether a saved fit is that of some data, and an optimum there.
 
     The criterion, its slope and its curvature are computed at the stored estimates from these data.

@@ -14,7 +14,10 @@ from .mmrm_fit import MMRMFit
 from .sources.repeated import any_repeated
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from .engine.estimates import Evaluation
+    from .typing import Coding, Data, Rows
 
 
 class MMRM(RepeatedModel):
@@ -67,14 +70,14 @@ class MMRM(RepeatedModel):
 @hinted
 def mmrm(
     formula: str,
-    data: Any,
+    data: Data,
     *,
     reml: bool = True,
     ddf: str = "kenward-roger",
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    start: Any = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    contrasts: Mapping[str, Coding] | None = None,
+    start: ArrayLike | None = None,
     verbose: bool = False,
     callback: Callable[[Evaluation], object] | None = None,
     max_seconds: float | None = None,

@@ -15,33 +15,37 @@ from .hints import hinted
 from .lmm import LMM
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     import pandas as pd
 
     from .many.fits import ManyFits
+    from .many.parameters import Parameters
+    from .typing import Client, Coding, Data, Family, NewData, PathLike, Related, Rows, Storage
 
 
 @hinted
 def fit_many(
     formula: str,
-    data: Any,
+    data: Data,
     Y: Any,
     *,
-    family: Any = None,
+    family: Family | None = None,
     link: str | None = None,
     contrasts: Any = None,
     ddf: str | None = None,
     reml: bool | None = None,
-    weights: Any = None,
-    offset: Any = None,
-    codings: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    codings: Mapping[str, Coding] | None = None,
+    relationship: Mapping[str, Related] | None = None,
     threads: int = 1,
-    client: Any = None,
-    checkpoint: Any = None,
-    storage: str = "auto",
+    client: Client | None = None,
+    checkpoint: PathLike | None = None,
+    storage: Storage = "auto",
     max_evals: int = MAX_EVALS,
     nagq: int = 1,
-    information: str = "observed",
+    information: Literal["observed", "expected"] = "observed",
 ) -> ManyFits:
     """Fit one linear, or generalized linear, mixed model to many responses.
 
@@ -164,17 +168,17 @@ def fit_many(
 @hinted
 def simulate(
     formula: str,
-    data: Any,
-    params: Any,
+    data: NewData,
+    params: Parameters | Mapping[str, object],
     n: int = 1,
     seed: int | None = None,
     *,
-    family: Any = None,
+    family: Family | None = None,
     link: str | None = None,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    relationship: Mapping[str, Any] | None = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    contrasts: Mapping[str, Coding] | None = None,
+    relationship: Mapping[str, Related] | None = None,
 ) -> pd.DataFrame:
     """Responses drawn from a model and assumed parameters; nothing needs to be fitted.
 

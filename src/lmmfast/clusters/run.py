@@ -9,13 +9,14 @@ from ..engine.options import MAX_EVALS
 from ..hints import hinted
 
 if TYPE_CHECKING:
+    from ..typing import Client, Coding, Data, PathLike, Rows
     from .results import ClusterTest
 
 
 @hinted
 def cluster_test(
     formula: str,
-    data: Any,
+    data: Data,
     Y: Any,
     *,
     test: Any,
@@ -34,12 +35,12 @@ def cluster_test(
     extent: float = 0.5,
     height: float | None = None,
     reml: bool = True,
-    weights: Any = None,
-    offset: Any = None,
-    codings: Mapping[str, Any] | None = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    codings: Mapping[str, Coding] | None = None,
     threads: int = 1,
-    client: Any = None,
-    checkpoint: Any = None,
+    client: Client | None = None,
+    checkpoint: PathLike | None = None,
     storage: str = "auto",
     max_evals: int = MAX_EVALS,
 ) -> ClusterTest:

@@ -18,10 +18,12 @@ from .study import study_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..typing import NewData
+
 
 @hinted
 def extend(
-    data: Any,
+    data: NewData,
     *,
     along: str | None = None,
     within: Any = None,

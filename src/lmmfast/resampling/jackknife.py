@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..fit import Fit
+    from ..typing import Client
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,7 +125,7 @@ class Jackknife(tables.Printed):
         return tables.Summary(((title,), (table, how)))
 
 
-def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Any = None) -> Jackknife:
+def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Client | None = None) -> Jackknife:
     """Fits a model without each level of a factor: bias, standard errors, acceleration.
 
     All parameters are fitted anew each time, those of the random effects too, from the optimum of

@@ -32,6 +32,8 @@ from .ratios import job_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..typing import Client, PathLike
+
 LEVEL = 0.95  # of the interval of p
 ROWS = ("LRT", "PBtest", "Gamma", "Bartlett", "F")
 
@@ -167,11 +169,11 @@ def pb_test(
     fit0: Any,
     fit1: Any,
     n: int = 1000,
-    seed: Any = None,
+    seed: int | None = None,
     threads: int = 1,
     *,
-    client: Any = None,
-    checkpoint: Any = None,
+    client: Client | None = None,
+    checkpoint: PathLike | None = None,
 ) -> PBTest:
     """Test a model against a larger one by a parametric bootstrap of their likelihood ratio.
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..engine.model import Model
     from ..engine.point import Point
     from ..fit import Fit
+    from ..typing import Client
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -208,7 +209,7 @@ def cross_validate(
     folds: Any = None,
     seed: int | None = None,
     threads: int = 1,
-    client: Any = None,
+    client: Client | None = None,
 ) -> CrossValidation:
     """Fits a model without each fold of its rows, and predicts these.
 
