@@ -102,10 +102,13 @@ def _labels(layout: Layout, codings: Mapping[str, Coding]) -> list[str]:
 
 def _check_order(bar: Bar, labels: Sequence[str]) -> None:
     """Labels that are numbers, or end in numbers, should increase, and by equal steps."""
-    steps, shown = np.diff(numbers_of(labels)), ", ".join(labels[:6])
-    name = bar.covariance.name if bar.covariance is not None else ""
-    if not len(steps):
+    found = [_NUMBERED.fullmatch(label) for label in labels]
+    numbered = [(own[1], float(own[2])) for own in found if own is not None]
+    if len(numbered) < len(labels) or len({name for name, _ in numbered}) != 1:
         return
+    numbers = np.array([number for _, number in numbered])
+    steps, shown = np.diff(numbers), ", ".join(labels[:6])
+    name = bar.covariance.name if bar.covariance is not None else ""
     if (steps <= 0).any():
         what = f"takes the levels in this order, {shown}: declare it, as factor(times, levels=...)"
     elif np.ptp(steps) > 1e-6 * steps.max():
@@ -116,15 +119,6 @@ def _check_order(bar: Bar, labels: Sequence[str]) -> None:
     else:
         return
     warn(SpacingWarning(f"{bar.label}: {name} {what}", variable=bar.factor, term=bar.label))
-
-
-def numbers_of(labels: Sequence[str]) -> np.ndarray:
-    """Numbers of labels that are some, or end in some; none where others are among them."""
-    found = [_NUMBERED.fullmatch(label) for label in labels]
-    numbered = [(own[1], float(own[2])) for own in found if own is not None]
-    if len(numbered) < len(labels) or len({name for name, _ in numbered}) != 1:
-        return np.zeros(0)
-    return np.array([number for _, number in numbered])
 
 
 def _coordinates(bar: Bar, layout: Layout, codings: Mapping[str, Coding]) -> np.ndarray:

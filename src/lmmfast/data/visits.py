@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, OneRowPerLevelWarning, SpacingWarning, warn
+from ..errors import DataError, OneRowPerLevelWarning
 from ..formula.column import Codes
 from ..formula.plan import Plan, plan_of
 from ..formula.repeated import STRUCTURES, Covariance, covariance_of
 from ..freeze import Frozen
 from .columns import Table
 from .design import Design, Given, build
-from .term_structure import numbers_of
 from .units import Units
 
 Matrix = NDArray[np.float64]
@@ -262,10 +261,7 @@ def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
             f"{own.text} has no correlation to estimate",
             variable=own.visit[0],
         )
-    if own.is_spatial:
-        return
-    _check_order(visits)
-    if not _own_deviations(own.structure):
+    if own.is_spatial or not _own_deviations(own.structure):
         return
     for name, there in zip(visits.groups, seen, strict=True):
         if not there.all():
@@ -275,25 +271,6 @@ def check_structure(visits: Visits, seen: NDArray[np.bool_], most: int) -> None:
                 "be estimated; use a structure with one variance for all visits, or no groups",
                 variable=own.visit[0],
             )
-
-
-IN_ORDER = ("ar1", "hetar1", "toep", "homtoep", "ad", "homad")  # go by the order of the visits
-
-
-def _check_order(visits: Visits) -> None:
-    """A warning where visits are numbered and stand in another order, as text is: w12 before w2."""
-    own, labels = visits.covariance, [str(label) for label in visits.labels]
-    numbers = numbers_of(labels)
-    if STRUCTURES[own.structure] in IN_ORDER and (np.diff(numbers) <= 0).any():
-        name, by_number = own.visit[0], [labels[i] for i in np.argsort(numbers, kind="stable")]
-        warn(
-            SpacingWarning(
-                f"{own.text} takes the visits in this order, {', '.join(labels[:6])}: declare "
-                f"theirs, data[{name!r}] = pandas.Categorical(data[{name!r}], {by_number[:12]})",
-                variable=name,
-                term=own.text,
-            )
-        )
 
 
 def _own_deviations(structure: str) -> bool:
