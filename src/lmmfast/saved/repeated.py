@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -248,10 +247,8 @@ def repeated_again(fit: Fit, data: Any) -> RepeatedDesign:
 
 def evaluated_repeated(fit: Fit, design: Any, make: Any) -> tuple[float, float, float, Any]:
     """Criterion at the stored estimates, what a step gains, the largest slope; a fit from there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model: Any = make(design)
-        found = model.estimates_at(fit.theta, fit.reml)
-        slope = np.abs(model.point(fit.theta, fit.reml).gradient).max(initial=0.0)
+    model: Any = make(design)
+    found = model.estimates_at(fit.theta, fit.reml)
+    slope = np.abs(model.point(fit.theta, fit.reml).gradient).max(initial=0.0)
     again = lambda: model.minimize(Options(fit.reml, fit.theta)).objective  # noqa: E731
     return float(found.objective), float(found.certificate), float(slope), again
