@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from lmmfast import FitError, mmrm
-from lmmfast.errors import SpacingWarning
 
 
 def trial(seed=1, n=40):
@@ -31,23 +28,6 @@ def test_an_update_has_the_weights_and_contrasts_of_its_fit():
     assert list(new.params.index) == ["Intercept", "arm[S.a]"]
     assert new.objective == pytest.approx(whole.objective, abs=1e-9)
     pd.testing.assert_series_equal(new.params, whole.params)
-
-
-def test_visits_in_the_order_of_text_are_named():
-    """Text has w12 before w2: structures that go by the order of visits would be others."""
-    data = trial()
-    data["visit"] = np.array(["w2", "w4", "w8", "w12"])[data["visit"]]
-    for structure in ("ar1", "ar1h", "toep", "toeph", "ad", "adh"):
-        with pytest.warns(SpacingWarning, match=r"order, w12, w2, w4, w8: declare") as caught:
-            mmrm(f"y ~ arm + {structure}(visit | id)", data)
-        assert "['w2', 'w4', 'w8', 'w12']" in str(caught[0].message)
-        assert caught[0].filename == __file__
-    declared = pd.Categorical(data["visit"], ["w2", "w4", "w8", "w12"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        mmrm("y ~ arm + ar1h(visit | id)", data.assign(visit=declared))
-        for structure in ("us", "cs", "csh"):  # which do not care
-            mmrm(f"y ~ arm + {structure}(visit | id)", data)
 
 
 def test_an_update_by_another_criterion_or_with_other_data():

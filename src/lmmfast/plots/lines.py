@@ -156,7 +156,7 @@ def _of_given(fit: Any, names: set[str]) -> dict[str, np.ndarray]:
     """Columns of the rows used that the design does not keep, of the table that the fit was given;
     none where it was no table, or has other rows by now."""
     given = fit.design.given
-    data = None if given is None else given.data
+    data: Any = None if given is None else given.data
     if not names or not (isinstance(data, Mapping) or hasattr(data, "columns")):
         return {}
     if not all(map(Table.of(data).has, names)):

@@ -11,7 +11,7 @@ from ..data.units import Units, constant_of, units_of
 from ..data.visits import PatternSums, RepeatedDesign
 from ..engine.options import Options
 from ..engine.repeated import RepeatedModel, RepeatedPoint, structure_of
-from ..errors import DataError, silenced
+from ..errors import DataError
 from ..fit import Fit
 from ..freeze import Frozen
 from ..inference.ddf import method_of
@@ -247,9 +247,8 @@ def repeated_again(fit: Fit, data: Any) -> RepeatedDesign:
 
 def evaluated_repeated(fit: Fit, design: Any, make: Any) -> tuple[float, float, float, Any]:
     """Criterion at the stored estimates, what a step gains, the largest slope; a fit from there."""
-    with silenced():
-        model: Any = make(design)
-        found = model.estimates_at(fit.theta, fit.reml)
-        slope = np.abs(model.point(fit.theta, fit.reml).gradient).max(initial=0.0)
+    model: Any = make(design)
+    found = model.estimates_at(fit.theta, fit.reml)
+    slope = np.abs(model.point(fit.theta, fit.reml).gradient).max(initial=0.0)
     again = lambda: model.minimize(Options(fit.reml, fit.theta)).objective  # noqa: E731
     return float(found.objective), float(found.certificate), float(slope), again
