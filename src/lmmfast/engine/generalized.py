@@ -37,9 +37,10 @@ from .generalized_checks import (
 from .generalized_estimates import GeneralizedEstimates, Run
 from .generalized_point import GeneralizedPoint
 from .generalized_structured import Within, maximum_within, minimum_within
-from .machine import Machine, note_dropped_columns
+from .machine import note_dropped_columns
 from .options import MAX_EVALS, Options, Watch, whole
 from .priors import precisions, priors
+from .psi_parts import PsiMachine
 from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
@@ -58,7 +59,7 @@ MOST_NODES = 100  # of a quadrature, in each direction
 _NOT_FINITE = "the likelihood is not finite at these parameters"
 
 
-class GeneralizedModel(Machine):
+class GeneralizedModel(PsiMachine):
     """A generalized linear mixed model and its data, ready to be evaluated and fitted.
 
     Parameters
@@ -211,27 +212,6 @@ class GeneralizedModel(Machine):
         return Within(self)
 
     # ---- psi -------------------------------------------------------------------------------------
-
-    @property
-    def nextra(self) -> int:
-        """Number of parameters of the family."""
-        return int(self._core.nextra)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of an ordered response, else 0."""
-        return 0 if self.design.outcome is None else self.design.outcome.classes
-
-    @property
-    def size(self) -> int:
-        """Length of psi = (theta, beta of all columns of X, parameters of the family)."""
-        return self.ntheta + len(self.design.x_names) + self.nextra
-
-    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """theta, beta and the family's parameters, of psi (size,)."""
-        p = len(self.design.x_names)
-        theta, beta, extra = np.split(psi, [self.ntheta, self.ntheta + p])
-        return theta, beta, extra
 
     def checked(self, psi: Any) -> np.ndarray:
         """A psi of the right length with finite values (NaN in dropped columns is zero)."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..data.design import Design
 from ..engine.compiled import Engine, Place
-from ..engine.machine import Machine
 from ..engine.point import Basis, Parts
+from ..engine.psi_parts import PsiMachine
 from ..engine.structured import Structured, structured
 from ..fit import Fit
 from ..freeze import Frozen
@@ -282,7 +282,7 @@ _KR = (
 _SAID = {"traces": _KR, "forms": _KR, "hessian": _KR, "projection": _KR}
 
 
-class KeptModel(Machine):
+class KeptModel(PsiMachine):
     """The model of a fit without data. What would evaluate it raises one clear error.
 
     Parameters
@@ -348,27 +348,6 @@ class KeptModel(Machine):
         return found
 
     # ---- of generalized models -------------------------------------------------------------------
-
-    @property
-    def nextra(self) -> int:
-        """Number of parameters of the family."""
-        return int(self._core.nextra)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of an ordered response, else 0."""
-        return 0 if self.design.outcome is None else self.design.outcome.classes
-
-    @property
-    def size(self) -> int:
-        """Length of psi = (theta, beta of all columns of X, parameters of the family)."""
-        return self.ntheta + len(self.design.x_names) + self.nextra
-
-    def split(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """theta, beta and the family's parameters, of psi (size,)."""
-        p = len(self.design.x_names)
-        theta, beta, extra = np.split(psi, [self.ntheta, self.ntheta + p])
-        return theta, beta, extra
 
     def with_design(self, design: Any, **_: Any) -> NoReturn:
         """Not to be had."""
