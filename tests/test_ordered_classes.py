@@ -226,6 +226,27 @@ def test_predicted_classes(fits: dict[str, Any], data: pd.DataFrame, tmp_path: A
     pd.testing.assert_frame_equal(one, two)
 
 
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_new_rows_of_other_libraries(
+    fits: dict[str, Any], data: pd.DataFrame, library: str
+) -> None:
+    """Answers are tables of theirs, with columns such as "low fit" where each class has several."""
+    fit = fits["logit"]
+    rows = data[["f", "x", "h", "g"]].head(4).assign(x=[0.1, np.nan, 0.2, 0.3])
+    if library == "polars":
+        given = pytest.importorskip("polars").from_pandas(rows)
+    else:
+        given = pytest.importorskip("pyarrow").Table.from_pandas(rows)
+    found, classes = fit.predict(given, type="class"), fit.predict(rows, type="class")
+    listed = found.to_pylist() if library == "pyarrow" else found.to_list()
+    assert listed == [None if pd.isna(one) else one for one in classes]
+    table, wanted = (fit.predict(own, type="prob", se=True) for own in (given, rows))
+    columns = table.column_names if library == "pyarrow" else table.columns
+    assert list(columns)[:4] == ["low fit", "low se", "low lower", "low upper"]
+    values = np.column_stack([np.array(table[name], float) for name in columns])
+    np.testing.assert_allclose(values, wanted, rtol=1e-12)
+
+
 def test_small_probabilities_keep_their_digits(fits: dict[str, Any]) -> None:
     fit = fits["logit"]
     far = pd.DataFrame({"f": ["a"], "x": [-200.0], "h": ["u"]})

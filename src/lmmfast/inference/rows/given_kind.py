@@ -28,14 +28,20 @@ def as_given(rows: Any, found: Any) -> Any:
         return found
     if not hasattr(found, "columns"):
         return _series(str(found.name), found.to_numpy(), frame.implementation).to_native()
-    columns = {str(name): found.iloc[:, j].to_numpy() for j, name in enumerate(found.columns)}
+    columns = {_name(name): found.iloc[:, j].to_numpy() for j, name in enumerate(found.columns)}
     made = {name: _series(name, own, frame.implementation) for name, own in columns.items()}
     return nw.from_dict(made, backend=frame.implementation).to_native()
+
+
+def _name(name: Any) -> str:
+    """The name of a column: of one under a class "high fit"."""
+    return " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
 def _series(name: str, values: np.ndarray, backend: Any) -> Any:
     import narwhals.stable.v2 as nw
 
     if values.dtype.kind != "f":
-        return nw.new_series(name, values.tolist(), backend=backend)
+        present = [None if one != one else one for one in values.tolist()]
+        return nw.new_series(name, present, backend=backend)
     return nw.new_series(name, values, nw.Float64, backend=backend).fill_nan(None)
