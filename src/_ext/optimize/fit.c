@@ -393,7 +393,7 @@ static double arrive(fit *t, double *x, double *theta)
         double *z = s->ahead ? s->ahead : x;
         if (plane_round_to_zero(t->plane, ZERO * FLOOR, z)) s->moved = 1;
         plane_signs(t->plane, z);
-        if (t->m->layout.moves && t->m->trailing->exact) settle_zeros(t, z, theta, slack);
+        if (is_direct(t) && t->m->trailing->exact) settle_zeros(t, z, theta, slack);
     }
     if (!t->m->trailing->exact) {
         theta_at(t, s->ahead ? s->ahead : x, t->theta);
