@@ -198,6 +198,7 @@ def _fit_of(
         check_linear(estimates, design)
     if stored == "none":
         kept = read_model(own["model"], design, estimates, facts, reader)
+        _check_phi(kept, estimates)
         kept.fingerprint = _fingerprint_of(own)
         return maker.fit(estimates, design, kept)
     storage = text(fields(own["model"], ("storage",))["storage"], "the storage")
@@ -205,6 +206,7 @@ def _fit_of(
     if generalized:
         estimates = _with_model(estimates, model)
     _check_model(model.ntheta, np.asarray(model._core.keep, bool), estimates)
+    _check_phi(model, estimates)
     return maker.fit(estimates, design, model)
 
 
@@ -256,3 +258,10 @@ def _check_model(count: int, kept: np.ndarray, estimates: Any) -> None:
     whole(len(estimates.theta), "the length of theta", count, count)
     if not np.array_equal(kept, estimates.fixed_kept):
         raise Damage("other coefficients were kept than the data allow")
+
+
+def _check_phi(model: Any, estimates: Any) -> None:
+    """Parameters of covariance structures are there where the model has such structures."""
+    wanted = None if model.structured is None else model.structured.nphi
+    if (None if estimates.phi is None else len(estimates.phi)) != wanted:
+        raise Damage("the parameters of the covariance structures are not those of the model")
