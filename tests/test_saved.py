@@ -425,6 +425,13 @@ def test_verify_with_contrasts_of_every_kind(tmp_path: Path) -> None:
         assert verify(saved(fit, tmp_path), DATA), own
 
 
+def test_a_folder_that_is_not_there_is_named_as_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "m.lmm"
+    with pytest.raises(FileNotFoundError, match="no file can be written in this folder") as caught:
+        ALL["slopes"]().save(path)
+    assert caught.value.filename == str(path)
+
+
 def test_verify_says_when_rows_are_missing() -> None:
     fit = LINEAR["slopes"]()
     found = verify(fit, DATA[:-5])

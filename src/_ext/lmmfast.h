@@ -26,28 +26,72 @@
 #define LMMFAST_POINTER(f) __typeof__(&f)
 #endif
 
+/* One a line, in the order of the table, at whose end new ones go */
 /* clang-format off */
-#define LMMFAST_FUNCTIONS(X)                                                                                 \
-    X(lmm_defaults)                                                                                          \
-    X(lmm_words)                                                                                             \
-    X(lmm_setup)                                                                                             \
-    X(lmm_response)                                                                                          \
-    X(lmm_refill)                                                                                            \
-    X(lmm_without_fixed) X(lmm_free) X(lmm_ntheta) X(lmm_set_threads) X(lmm_evaluate) X(lmm_derivatives)     \
-        X(lmm_estimates) X(lmm_projection) X(lmm_squares) X(lmm_contrasts) X(lmm_satterthwaite) X(lmm_solve) \
-            X(lmm_forms) X(lmm_traces) X(lmm_traces_price) X(lmm_hessian) X(lmm_pairs_of_levels)             \
-                X(lmm_covariances) X(lmm_value) X(lmm_deviation) X(lmm_montecarlo) X(lmm_arrange)            \
-                    X(lmm_whitening) X(lmm_fit) X(lmm_within) X(lmm_residual_setup) X(lmm_ndelta)            \
-                        X(lmm_residual_at) X(lmm_residual_slopes) X(lmm_residual_fit) X(lmm_many)            \
-                            X(lmm_structure_new) X(lmm_structure_free) X(lmm_semidefinite_root)              \
-                                X(lmm_residual_directions) X(lmm_residual_strata)
+#define LMMFAST_FUNCTIONS(X)   \
+    X(lmm_defaults)            \
+    X(lmm_words)               \
+    X(lmm_setup)               \
+    X(lmm_response)            \
+    X(lmm_refill)              \
+    X(lmm_without_fixed)       \
+    X(lmm_free)                \
+    X(lmm_ntheta)              \
+    X(lmm_set_threads)         \
+    X(lmm_evaluate)            \
+    X(lmm_derivatives)         \
+    X(lmm_estimates)           \
+    X(lmm_projection)          \
+    X(lmm_squares)             \
+    X(lmm_contrasts)           \
+    X(lmm_satterthwaite)       \
+    X(lmm_solve)               \
+    X(lmm_forms)               \
+    X(lmm_traces)              \
+    X(lmm_traces_price)        \
+    X(lmm_hessian)             \
+    X(lmm_pairs_of_levels)     \
+    X(lmm_covariances)         \
+    X(lmm_value)               \
+    X(lmm_deviation)           \
+    X(lmm_montecarlo)          \
+    X(lmm_arrange)             \
+    X(lmm_whitening)           \
+    X(lmm_fit)                 \
+    X(lmm_within)              \
+    X(lmm_residual_setup)      \
+    X(lmm_ndelta)              \
+    X(lmm_residual_at)         \
+    X(lmm_residual_slopes)     \
+    X(lmm_residual_fit)        \
+    X(lmm_many)                \
+    X(lmm_structure_new)       \
+    X(lmm_structure_free)      \
+    X(lmm_semidefinite_root)   \
+    X(lmm_residual_directions) \
+    X(lmm_residual_strata)
 
-#define LMMFAST_SIZES                                                                                     \
-    sizeof(lmm_blas), sizeof(lmm_part), sizeof(lmm_column), sizeof(lmm_precision), sizeof(lmm_members),   \
-        sizeof(lmm_factor), sizeof(lmm_coded), sizeof(lmm_data), sizeof(lmm_cross), sizeof(lmm_options),  \
-        sizeof(lmm_report), sizeof(lmm_trace), sizeof(lmm_settings), sizeof(lmm_plane), sizeof(lmm_info), \
-        sizeof(lmm_residual), sizeof(lmm_responses), sizeof(lmm_fits), sizeof(lmm_structure_spec),        \
-        sizeof(lmm_directions)
+#define LMMFAST_SIZES           \
+    sizeof(lmm_blas),           \
+    sizeof(lmm_part),           \
+    sizeof(lmm_column),         \
+    sizeof(lmm_precision),      \
+    sizeof(lmm_members),        \
+    sizeof(lmm_factor),         \
+    sizeof(lmm_coded),          \
+    sizeof(lmm_data),           \
+    sizeof(lmm_cross),          \
+    sizeof(lmm_options),        \
+    sizeof(lmm_report),         \
+    sizeof(lmm_trace),          \
+    sizeof(lmm_settings),       \
+    sizeof(lmm_plane),          \
+    sizeof(lmm_info),           \
+    sizeof(lmm_residual),       \
+    sizeof(lmm_responses),      \
+    sizeof(lmm_fits),           \
+    sizeof(lmm_structure_spec), \
+    sizeof(lmm_directions)
 
 /* clang-format on */
 

@@ -231,6 +231,7 @@ static inline ptrdiff_t factors_size(const layout *lay)
     return size + p;
 }
 
+/* The smallest |diagonal of T|, whitened */
 static inline double floor_of(const lmm_model *m)
 {
     return FLOOR * m->unit;
@@ -240,8 +241,8 @@ static inline double floor_of(const lmm_model *m)
 int32_t user_place(const factor *f, int t);
 void from_user(const lmm_model *m, const double *user, double *theta);
 void set_theta(lmm_model *m, const double *theta, int users, double floor);
-int is_pinned(const lmm_model *m, const factor *f, int i,
-              double d); /* is diagonal i of the user's T, d, at the floor? */
+/* Is diagonal i of the user's T, d, at the floor? */
+int is_pinned(const lmm_model *m, const factor *f, int i, double d);
 void triangularize(int k, double *A,
                    int ld); /* A := its lower triangle with nonnegative diagonal, up to rotation */
 void theta_of_factors(lmm_model *m, const double *T, double *theta);

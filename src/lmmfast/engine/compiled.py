@@ -133,8 +133,9 @@ class Engine:
     def _compile(self, make: Any, storage: str) -> Any:
         """The compiled model; dependent random columns are dropped one by one, with a warning."""
         if storage == "iterative":
-            refuse_related(self.design, 'storage="iterative"')
-            refuse_several(self.design, 'storage="iterative"')
+            instead = "leave storage out"
+            refuse_related(self.design, 'storage="iterative"', instead)
+            refuse_several(self.design, 'storage="iterative"', instead)
         options: dict[str, Any] = {
             "limit": self._limit,
             "storage": storage,

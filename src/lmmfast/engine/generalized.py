@@ -28,6 +28,7 @@ from .estimates import singular_directions
 from .families import Family, find_family
 from .generalized_checks import (
     check_family,
+    check_predictors,
     check_random,
     check_thresholds,
     checked_accuracy,
@@ -415,6 +416,7 @@ class GeneralizedModel(PsiMachine):
                 error, self._core.obstacle(), self.family, self._is_plain, start is not None
             )
             raise FitError(why, variable=self.design.response) from None
+        check_predictors(self.design, self.split(np.asarray(psi))[1])
         if not np.isfinite(psi).all():
             raise FitError(OUT_OF_RANGE)
         status = watch.reason or STATUS.get(info["status"], info["status"])

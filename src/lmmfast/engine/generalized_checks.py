@@ -26,6 +26,7 @@ SLOPES: dict[str, Callable[[float], float]] = {  # dmu / deta of links whose eta
     "inverse": lambda mean: mean * mean,
     "inversesquared": lambda mean: mean**3 / 2,
 }
+FAR = 1e130  # size of coefficients, or its inverse, whose columns are looked at
 SMALLEST = 1e-8  # size of changes of eta in which fits are as good as in 1; or its inverse
 CONSTANT = 1e-9  # how near combinations of columns come to a constant that is one
 
@@ -62,8 +63,9 @@ def check_random(design: Design, nagq: int) -> None:
         )
     if nagq == 1:
         return
-    refuse_related(design, f"nagq={nagq}: quadrature")
-    refuse_several(design, f"nagq={nagq}: quadrature")
+    instead = "nagq=1 is Laplace's approximation, which has them"
+    refuse_related(design, f"nagq={nagq}: quadrature", instead)
+    refuse_several(design, f"nagq={nagq}: quadrature", instead)
     groups = dict.fromkeys(term.source.factor for term in design.terms)
     width = sum(term.source.width for term in design.terms)
     if len(groups) > 1 or width > MOST_DIRECTIONS:
@@ -76,9 +78,7 @@ def check_random(design: Design, nagq: int) -> None:
 
 def check_family(family: Family, design: Design, information: str) -> None:
     """FitError where a user's own family is wrong, or has no expected weights and these are asked
-    for; where the response, or a predictor, has a unit that cannot be computed in."""
-    for column, name in zip(_some_rows(design).T, design.x_names, strict=True):
-        check_range(column, name)
+    for; where the response has a unit that cannot be computed in."""
     if not isinstance(family, CustomFamily):
         _check_units(family, design)
         return
@@ -113,6 +113,17 @@ def _check_units(family: Family, design: Design) -> None:
     )
 
 
+def check_predictors(design: Design, beta: np.ndarray) -> None:
+    """DataError where a predictor has a unit that cannot be computed in: coefficients (p,) have its
+    inverse, so that only the columns of extreme ones are looked at."""
+    size = np.abs(beta)
+    doubtful = np.flatnonzero(~((size > 1 / FAR) & (size < FAR)))
+    if len(doubtful):
+        largest = design.fixed.largest(np.eye(len(beta))[:, doubtful])
+        for j, own in zip(doubtful.tolist(), largest, strict=True):
+            check_range(own, design.x_names[j])
+
+
 def note_identification(design: Design, family: Family) -> None:
     """Warnings for variances that cannot be told apart, or hardly."""
     for term, what in twins(design.terms):
@@ -139,16 +150,11 @@ def note_identification(design: Design, family: Family) -> None:
     warn(OneRowPerLevelWarning(what, variable=single.group, term=single.label))
 
 
-def _some_rows(design: Design) -> np.ndarray:
-    """X of some of the rows, (SOME, p) at most."""
-    rows = np.unique(np.linspace(0, design.n - 1, min(design.n, SOME)).astype(np.int64))
-    return np.asarray(design.fixed.at(rows))
-
-
 def _may_be_constant(design: Design, kept: np.ndarray) -> bool:
     """Whether a combination of columns is constant in some of the rows: else none is in all."""
-    X = _some_rows(design)[:, kept]
-    d = np.linalg.lstsq(X, np.ones(len(X)), rcond=None)[0]
+    rows = np.unique(np.linspace(0, design.n - 1, min(design.n, SOME)).astype(np.int64))
+    X = design.fixed.at(rows)[:, kept]
+    d = np.linalg.lstsq(X, np.ones(len(rows)), rcond=None)[0]
     return bool(np.abs(X @ d - 1).max() <= CONSTANT)
 
 

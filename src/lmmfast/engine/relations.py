@@ -78,23 +78,28 @@ def common_variance(term: RandomTerm, what: str) -> float:
     return float(own[0])
 
 
-def refuse_related(design: Design, what: str) -> None:
-    """FitError where levels of a grouping factor are related; `what` is not to be had then."""
+def refuse_related(design: Design, what: str, instead: str = "") -> None:
+    """FitError where levels of a grouping factor are related; `what` is not to be had then, but
+    perhaps something `instead`."""
     groups = related_groups(design.terms)
     if groups:
         raise FitError(
             f"{what} takes the levels of grouping factors as independent; those of "
-            f"{' and '.join(map(repr, groups))} have a relationship matrix",
+            f"{' and '.join(map(repr, groups))} have a relationship matrix{_but(instead)}",
             variable=groups[0],
         )
 
 
-def refuse_several(design: Design, what: str) -> None:
+def refuse_several(design: Design, what: str, instead: str = "") -> None:
     """FitError where rows have several levels of a factor; `what` is not to be had then."""
     groups = [term.group for term in design.terms if term.several]
     if groups:
         raise FitError(
             f"{what} takes rows that have one level of each grouping factor; they have several of "
-            f"{groups[0]}",
+            f"{groups[0]}{_but(instead)}",
             variable=groups[0],
         )
+
+
+def _but(instead: str) -> str:
+    return f"; {instead}" if instead else ""

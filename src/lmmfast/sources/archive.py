@@ -387,7 +387,11 @@ def write(data: bytes, path: Path) -> None:
     renamed."""
     target, neighbour = Path(os.path.realpath(path)), ""
     try:
-        handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        except OSError as error:  # in words of the caller's path, not of the neighbour's
+            what = f"{error.strerror}: no file can be written in this folder"
+            raise OSError(error.errno, what, str(path)) from None
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

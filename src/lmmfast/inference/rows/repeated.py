@@ -77,31 +77,16 @@ def predictions(
     """As ``MMRMFit.predict`` documents them."""
     check_interval(interval)
     rows = None if newdata is None else Table.of(_one_row(newdata))
-    return as_given(newdata, _predictions(fit, rows, offset, se, interval, level, ddf))  # type: ignore[no-any-return]
-
-
-def _predictions(
-    fit: Fit,
-    newdata: Table | None,
-    offset: Any,
-    se: bool,
-    interval: str | None,
-    level: float,
-    ddf: str | None,
-) -> pd.Series | pd.DataFrame:
-    predicted = predict(fit, newdata, "none", "error", offset, False, 0)
-    if not se and interval is None:
-        return predicted
-    rest = level, ddf, None, True
-    found = prediction_frame(fit, predicted, newdata, "none", "confidence", *rest)
-    if interval != "prediction":
-        return found
-    spread = visit_variance(fit, newdata)
-    total = np.sqrt(np.square(found["se"].to_numpy()) + spread)
-    df = _df(fit, newdata, found, ddf, check_level(level))
-    half = t_quantile((1 + level) / 2, df) * total
-    middle = found["fit"].to_numpy()
-    return found.assign(lower=middle - half, upper=middle + half)[list(SHOWN)]
+    found: Any = predict(fit, rows, "none", "error", offset, False, 0)
+    if se or interval is not None:
+        rest = level, ddf, None, True
+        found = prediction_frame(fit, found, rows, "none", "confidence", *rest)
+    if interval == "prediction":
+        total = np.sqrt(np.square(found["se"].to_numpy()) + visit_variance(fit, rows))
+        half = t_quantile((1 + level) / 2, _df(fit, rows, found, ddf, check_level(level))) * total
+        middle = found["fit"].to_numpy()
+        found = found.assign(lower=middle - half, upper=middle + half)[list(SHOWN)]
+    return as_given(newdata, found)  # type: ignore[no-any-return]
 
 
 def conditional(fit: Fit, newdata: Any, offset: Any) -> pd.Series:
