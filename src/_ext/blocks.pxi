@@ -92,6 +92,7 @@ cdef class Blocks:
         """Memory of the values and of the tables of pairs."""
         return int(lmm_blocks_bytes(self.b))
 
+    @cython.wraparound(True)
     def add(self, Coordinates coordinates not None, y, X, list factors not None, weights=None):
         """Adds the cross-products of rows, given as to `Model`, in these coordinates.
 

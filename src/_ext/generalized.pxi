@@ -11,6 +11,7 @@ SLOPES = {"identity": lambda m: 1.0, "sqrt": lambda m: 2 * m ** 0.5, "inverse": 
           "inversesquared": lambda m: m ** 3 / 2}  # dmu/deta of links whose eta has a unit
 
 
+@cython.wraparound(True)
 def _begin(family, link, y, w, classes):
     """eta of a middling row, the family's parameters x and the size of changes of eta, where fits begin."""
     trials = family in ("binomial", "betabinomial")

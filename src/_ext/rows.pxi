@@ -58,6 +58,7 @@ cdef class Fixed:
         if (owner[stored] >= 0).any():
             raise ValueError("a column is stored and coded too")
 
+    @cython.wraparound(True)
     def _check(self, Py_ssize_t k, start, column, const double[::1] value, owner):
         """Are levels' lists in order, and does no other list have their columns?"""
         count = len(column)
