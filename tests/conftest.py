@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
+# Read when NumPy and SciPy are imported. The matrices of tests are small: more threads of BLAS only
+# spin, and beside a worker of xdist for each core they took two thirds of all the time. What
+# several of them do is tested where they are asked for (test_blas_threads, test_invariance).
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
