@@ -214,7 +214,7 @@ def check_custom(family: Any, y: np.ndarray, weights: np.ndarray | None) -> set[
     """
     center, x, unit = family.begin(y, weights)
     if not family.nextra:
-        x = None  # type: ignore[assignment]
+        x = None
     at = np.unique(np.linspace(0, len(y) - 1, CHECKED).astype(int))
     w = None if weights is None else weights[at]
     eta = center + 0.3 * unit * np.sin(1.0 + np.arange(len(at)))

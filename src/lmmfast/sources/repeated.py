@@ -160,7 +160,7 @@ class _Summing:
         complete = self.there == self.wanted
         parts = [np.concatenate(own) for own in zip(*self.waiting, strict=True)]
         ready = complete[parts[0]]
-        self.waiting = [tuple(own[~ready] for own in parts)]  # type: ignore[list-item]
+        self.waiting = [tuple(own[~ready] for own in parts)]
         self._sum(*(own[ready] for own in parts))
 
     def _note_groups(self, subject: NDArray[np.int32], group: NDArray[np.int32]) -> None:
