@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
+from reference_data import data, reference
 
-from lmmfast import datasets
+from lmmfast import datasets, glmer
 from lmmfast.errors import DataError
 
 SHAPES = {
@@ -14,6 +15,8 @@ SHAPES = {
     "Pastes": (60, 4),
     "cake": (270, 5),
     "Machines": (54, 3),
+    "cbpp": (56, 4),
+    "VerbAgg": (7584, 9),
 }
 
 
@@ -47,6 +50,17 @@ def test_factors_are_as_in_r():
     assert not cake["recipe"].cat.ordered
     assert cake["angle"].dtype == "int64"
     assert list(datasets.load("kb07")["subj"].cat.categories[:3]) == ["30", "31", "34"]
+
+
+def test_generalized_models_of_them_are_those_of_r():
+    cbpp = datasets.load("cbpp")
+    fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp)
+    assert fit.objective == pytest.approx(reference("glmm__cbpp__laplace")["criterion"], abs=1e-4)
+    aggression = datasets.load("VerbAgg")
+    assert ((aggression["resp"] == "no") == (aggression["r2"] == "N")).all()
+    assert aggression["resp"].cat.ordered
+    columns = aggression.drop(columns="resp")
+    pd.testing.assert_frame_equal(columns, data("VerbAgg")[columns.columns])
 
 
 def test_products_in_kb07_are_products():

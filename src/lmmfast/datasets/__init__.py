@@ -10,6 +10,8 @@ Dyestuff      30  Davies & Goldsmith (1972), Statistical Methods in Research and
 Pastes        60  Davies & Goldsmith (1972), Statistical Methods in Research and Production; lme4
 cake         270  Cook (1938), in Cochran & Cox (1957), Experimental Designs; lme4
 Machines      54  Milliken & Johnson (1992), Analysis of Messy Data; nlme, MEMSS
+cbpp          56  Lesnoff et al. (2004), Preventive Veterinary Medicine 64; lme4
+VerbAgg     7584  Vansteelandt (2000), in De Boeck & Wilson (2004), Item Response Models; lme4
 ==========  ====  =================================================================================
 
 Each is a ``NAME.csv.gz`` with a ``NAME.json`` that says what its columns are: "numeric", "integer",
