@@ -394,7 +394,7 @@ def test_too_large_a_model_prints_the_table(run, monkeypatch):
     from lmmfast.engine import compiled as engine
 
     monkeypatch.setattr(engine, "SMALL", 0)  # small models are not checked
-    monkeypatch.setattr(engine, "_memory_limit", lambda: 1e4)
+    monkeypatch.setattr(engine, "memory_limit", lambda: 1e4)
     formula = "RTtrunc ~ S + (1 | subj) + (1 | item)"
     code, out, err = run("fit", formula, "--data", "kb07", "--storage", "dense")
     assert (code, out) == (2, "")

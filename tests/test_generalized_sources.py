@@ -219,7 +219,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     from lmmfast.engine import compiled
 
     monkeypatch.setattr(compiled, "SMALL", 0.0)
-    monkeypatch.setattr(compiled, "_memory_limit", lambda: 600e3)
+    monkeypatch.setattr(compiled, "memory_limit", lambda: 600e3)
     monkeypatch.setattr(kept, "MEMORY_SHARE", 0.0)
 
 

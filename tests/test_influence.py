@@ -451,7 +451,7 @@ def test_refused(sleep, monkeypatch: pytest.MonkeyPatch) -> None:
         sleep.influence("Day")
     with pytest.raises(ValueError, match="refine must be"):
         sleep.influence(refine="twice")
-    monkeypatch.setattr("lmmfast.inference.rows.levels._memory_limit", lambda: 100.0)
+    monkeypatch.setattr("lmmfast.inference.rows.levels.memory_limit", lambda: 100.0)
     monkeypatch.setattr("lmmfast.inference.rows.levels.PLENTY", 0)
     fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", datasets.load("Penicillin"))
     with pytest.raises(MemoryError, match=r"leaving out 24 rows .* choose other levels"):

@@ -327,7 +327,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, _ = STRUCTURES["sparse-2-3"]
     fit = LMM.from_arrays(*problem.arrays).fit()
     monkeypatch.setattr(point, "SMALL", 0.0)
-    monkeypatch.setattr(point, "_memory_limit", lambda: 1e4)
+    monkeypatch.setattr(point, "memory_limit", lambda: 1e4)
     with pytest.raises(MemoryError, match=r"45 columns that are left .* Satterthwaite"):
         KenwardRoger(fit).df(np.eye(2))
 

@@ -186,7 +186,7 @@ def test_scaled_residuals_have_the_right_size(sleep) -> None:
 def test_residuals_refused(sleep, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match='"normalized", "marginal" or "scaled"'):
         sleep.residuals("deviance")
-    monkeypatch.setattr("lmmfast.inference.rows.residuals._memory_limit", lambda: 100.0)
+    monkeypatch.setattr("lmmfast.inference.rows.residuals.memory_limit", lambda: 100.0)
     with pytest.raises(MemoryError, match='type="pearson"'):
         sleep.residuals("scaled")
 

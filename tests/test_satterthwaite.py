@@ -244,7 +244,7 @@ def test_without_memory_for_the_analytic_way(monkeypatch: pytest.MonkeyPatch) ->
     fit = LMM.from_arrays(*problem.arrays).fit()
     wanted = Satterthwaite(fit).df(np.eye(2))
     monkeypatch.setattr(point, "SMALL", 0.0)
-    monkeypatch.setattr(point, "_memory_limit", lambda: 1e4)
+    monkeypatch.setattr(point, "memory_limit", lambda: 1e4)
     fit = LMM.from_arrays(*problem.arrays).fit()
     with pytest.raises(MemoryError, match="columns that are left"):
         Satterthwaite(fit)._analytic_hessian()

@@ -12,7 +12,7 @@ from conftest import close
 from reference_data import data, reference
 from scipy.special import expit
 
-from lmmfast import GLMM, FitError, _core, anova, glmer
+from lmmfast import GLMM, FitError, Relationship, _core, anova, glmer
 from lmmfast.engine import second_order
 
 # AGQ with 25 nodes less Laplace's, and the correction, at Laplace's maximum; theta by the three
@@ -426,3 +426,22 @@ def test_refusals() -> None:
         glmer(*given("cbpp"), accuracy="best")
     with pytest.raises(FitError, match="has the correction"):
         glmer(*given("cbpp"), accuracy="second-order").approximation()
+
+
+def test_related_levels_are_refused_in_words() -> None:
+    formula, frame, family, link = given("cbpp")
+    kin = Relationship(0.9 * np.eye(15) + 0.1, sorted(frame["herd"].unique()))
+    with pytest.raises(FitError, match=r"accuracy='second-order' takes the levels .* 'herd'"):
+        terms = formula, frame, family, link
+        glmer(*terms, accuracy="second-order", relationship={"herd": kin})
+
+
+def test_what_stops_a_fit_at_its_start_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was called a criterion that is not finite."""
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame(rng.integers(0, 9, (200, 2)), columns=["a", "b"]).assign(
+        y=rng.integers(0, 2, 200)
+    )
+    monkeypatch.setattr(second_order, "MOST_PAIRS", 10)
+    with pytest.raises(FitError, match="too many here"):
+        glmer("y ~ 1 + (1 | mm(a, b))", frame, "binomial", accuracy="second-order")

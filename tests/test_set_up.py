@@ -169,15 +169,15 @@ def test_sparse_where_dense_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
     free = lmmfast.plan(formula, data)
     (dense, fast), (sparse, slow) = free.considered["dense"], free.considered["sparse"]
     assert free.storage == "dense" and fast <= slow and sparse < dense
-    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: (sparse + dense) / 2)
+    monkeypatch.setattr(lmmfast.engine.compiled, "memory_limit", lambda: (sparse + dense) / 2)
     assert lmmfast.plan(formula, data).storage == "sparse"
-    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 0.9 * sparse)
+    monkeypatch.setattr(lmmfast.engine.compiled, "memory_limit", lambda: 0.9 * sparse)
     assert lmmfast.plan(formula, data).storage == "iterative"
 
 
 def test_evaluations_of_many_minutes_become_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory there is; but a factor of order 30,000 would take twenty minutes an evaluation."""
-    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 1e12)
+    monkeypatch.setattr(lmmfast.engine.compiled, "memory_limit", lambda: 1e12)
     rng = np.random.default_rng(0)
     n, names = 60_000, [f"z{j}" for j in range(20)]
     data = pd.DataFrame(rng.normal(size=(n, 20)), columns=names)

@@ -242,7 +242,7 @@ def test_too_large_is_refused_with_the_table(monkeypatch: pytest.MonkeyPatch) ->
     from lmmfast.engine import compiled as engine
 
     monkeypatch.setattr(engine, "SMALL", 0)
-    monkeypatch.setattr(engine, "_memory_limit", lambda: 5e4)
+    monkeypatch.setattr(engine, "memory_limit", lambda: 5e4)
     with pytest.raises(MemoryError, match=r"used; grouping factors: quarter \(150 lev") as raised:
         lmer("y ~ x + (1 | quarter) + (1 | school)", pupils(900, 20), storage="dense")
     assert "trailing matrix: order 20" in str(raised.value)
@@ -360,7 +360,7 @@ def test_iterative_singular_fits_find_zero() -> None:
 
 
 def test_too_large_for_exact_ways_becomes_iterative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmmfast.engine.compiled, "_memory_limit", lambda: 2e7)
+    monkeypatch.setattr(lmmfast.engine.compiled, "memory_limit", lambda: 2e7)
     rng = np.random.default_rng(9)
     n = 20_000
     data = pd.DataFrame({"u": rng.integers(0, 4000, n), "m": rng.integers(0, 2500, n)})

@@ -248,11 +248,11 @@ def test_interrupt_stops_a_long_fit() -> None:
 
 
 def limit_owner() -> ModuleType:
-    """The module whose `_memory_limit` decides."""
+    """The module whose `memory_limit` decides."""
     owners = [
-        m for k, m in sys.modules.items() if k.startswith("lmmfast") and "_memory_limit" in vars(m)
+        m for k, m in sys.modules.items() if k.startswith("lmmfast") and "memory_limit" in vars(m)
     ]
-    return max(owners, key=lambda m: m._memory_limit.__module__ == m.__name__)
+    return max(owners, key=lambda m: m.memory_limit.__module__ == m.__name__)
 
 
 def test_too_large_a_model_is_refused_with_its_size() -> None:
@@ -273,10 +273,10 @@ def test_limit_is_the_one_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = LMM.from_arrays(*made.arrays).storage["bytes"]
     owner = limit_owner()
     monkeypatch.setattr(owner, "SMALL", 0)  # small models are not checked
-    monkeypatch.setattr(owner, "_memory_limit", lambda: needs)
+    monkeypatch.setattr(owner, "memory_limit", lambda: needs)
     assert LMM.from_arrays(*made.arrays).fit().converged
     for share in (0.99, 0.5, 0.01, 0.0):
-        monkeypatch.setattr(owner, "_memory_limit", lambda share=share: share * needs)
+        monkeypatch.setattr(owner, "memory_limit", lambda share=share: share * needs)
         with pytest.raises(MemoryError, match=r"g0 \(12 levels\)"):
             LMM.from_arrays(*made.arrays)
 
@@ -318,9 +318,9 @@ out["fits"] = grown(60, whole)
 out["no variance"] = grown(60, lambda: attempt(X @ np.ones(2), X, terms))
 out["zero column"] = grown(60, lambda: attempt(y, X, [(terms[0][0], 0 * y)]))
 where = sys.modules[{owner!r}]
-where.SMALL, where._memory_limit = 0, lambda: 1000.0
+where.SMALL, where.memory_limit = 0, lambda: 1000.0
 out["too large"] = grown(60, lambda: attempt(y, X, terms))
-where._memory_limit = lambda: 1e10
+where.memory_limit = lambda: 1e10
 times = 100
 y = np.tile(y, times)
 X = np.asfortranarray(np.tile(X, (times, 1)))

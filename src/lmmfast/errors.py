@@ -57,7 +57,7 @@ class DataError(LmmError):
 
 
 class FitError(LmmError):
-    """The model cannot be fitted to these data (for example: no residual variance is left)."""
+    """The model cannot be fitted to these data, or the fit cannot answer what is asked of it."""
 
 
 class LmmWarning(_About, UserWarning):
@@ -69,7 +69,7 @@ class RankDeficientWarning(LmmWarning):
 
 
 class NumbersAsTextWarning(LmmWarning):
-    """A predictor is text, but all its entries are numbers or spellings of missing values."""
+    """A predictor is text, but its entries are numbers: nearly all of them, or all."""
 
 
 class DoubleBarWarning(LmmWarning):
@@ -85,7 +85,7 @@ class SpacingWarning(LmmWarning):
 
 
 class IdentifiabilityWarning(LmmWarning):
-    """A term has as many random effects as there are rows: its variances are hardly identified."""
+    """Covariance parameters that no response tells apart; or a term with an effect for each row."""
 
 
 class OneRowPerLevelWarning(IdentifiabilityWarning):
@@ -93,7 +93,7 @@ class OneRowPerLevelWarning(IdentifiabilityWarning):
 
 
 class ConvergenceWarning(LmmWarning):
-    """The optimizer was stopped before it could certify the optimum."""
+    """The fit ended before its optimum was certified: it was stopped, or could go no further."""
 
 
 class SeparationWarning(LmmWarning):

@@ -116,7 +116,7 @@ class Fit:
 
     @property
     def reml(self) -> bool:
-        """Whether the fit maximizes the REML criterion (else the likelihood)."""
+        """Whether it is by restricted maximum likelihood, REML (else by maximum likelihood)."""
         return bool(self.estimates.reml)
 
     @property

@@ -192,7 +192,7 @@ class GeneralizedRows(Fit):
             random_only, seed, type, None, marginal,
         )  # fmt: skip
         found = predictions(self, rows_given(self.design, newdata, X, Z), asked)
-        return as_given(newdata, found)  # type: ignore[no-any-return]
+        return as_given(newdata, found)
 
     @hinted
     def influence(self, by: str | None = None, *, levels: Any = None) -> pd.DataFrame:

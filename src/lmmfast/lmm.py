@@ -189,7 +189,7 @@ class LMM(Model):
         if moving is not None:
             profile = autoregression.profile_of(self, moving, options)
             estimates, model, _ = autoregression.minimum(profile)
-            return LMMFit(estimates, model.design, model)  # type: ignore[arg-type]
+            return LMMFit(estimates, model.design, model)
         return LMMFit(self.minimize(options), self.design, self)
 
     def fit_many(

@@ -1,7 +1,6 @@
 /* Average information in the entries of Sigma = T T' (whitened): A_ef = nu v_e'Z'PZ v_f / r^2 - nu
    (v_e'g)(v_f'g) / r^4 with v_e = dSigma/de g per level, or dSigma/de (K g)_l where levels are related
-   (Gilmour, Thompson & Cullis 1995). The quadratic form
-   follows the elimination: for c = Z v,
+   (Gilmour, Thompson & Cullis 1995). The quadratic form follows the elimination: for c = Z v,
 
      u = w_l + A_l v_l,  a = v_l - K_l u,  Q += v_l'w_l + u'a,  w_R += A_Rl a
 

@@ -1,6 +1,5 @@
 /* The pattern of a sparse trailing matrix: which trailing nodes share a level of an eliminated factor or are
-   related, the
-   columns that follow from it, their order and symbolic factor. */
+   related, the columns that follow from it, their order and symbolic factor. */
 
 #include "trailing/nonzeros.h"
 

@@ -1,8 +1,7 @@
 /* The trailing matrix by its nonzero blocks. Node j's panel holds the rows of S in its columns: its own, then
    those of every later trailing node that shares a level of an eliminated factor (or rows) with it, or is
-   related to it. All
-   columns of a node have one list of rows, so the panels are also a matrix by columns, which the
-   supernodal factor reads. */
+   related to it. All columns of a node have one list of rows, so the panels are also a matrix by columns,
+   which the supernodal factor reads. */
 
 #include "trailing/sparse.h"
 

@@ -287,6 +287,13 @@ def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) ->
     return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
 
 
+def column_in(table: Table, name: str) -> Column:
+    """A column that new data must have."""
+    if not table.has(name):
+        raise table.lacks(name, DataError, "column")
+    return table.column(name)
+
+
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 

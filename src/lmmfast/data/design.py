@@ -31,7 +31,7 @@ from .membership import Grouped, members_of
 from .recipe import Recipe, add_offsets, numbers_of
 from .relationship import Relation, refuse_moving, relate
 from .residual import Residual
-from .residual_structure import structure_of as residual_of
+from .residual_structure import residual_asked
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
 from .spelling import check_spelling
@@ -64,7 +64,7 @@ class Given(NamedTuple):
         return self._replace(data=None, weights=weights, offset=offset)
 
 
-class Reading(NamedTuple):
+class Streamed(NamedTuple):
     """How the rows of a generalized model were read that did not come as a table in memory."""
 
     source: str  # "the Dask data frame"
@@ -90,7 +90,7 @@ class Design:
     variables: dict[str, Column] = field(default_factory=dict)
     given: Given | None = None  # None: not known, or others; pickles are without data and values
     outcome: Outcome | None = None  # what the response of a generalized model is
-    reading: Reading | None = None  # how rows were read that are no table; None: they are one
+    reading: Streamed | None = None  # how rows were read that are no table; None: they are one
     residual: Residual | None = None  # variances and correlations of the rows; None: weights alone
 
     def __post_init__(self) -> None:
@@ -233,7 +233,7 @@ def build(
         formula = without_dot(formula, lambda: table.names)
     plan = plan_of(formula, patsy)
     check_levels_of_rows(plan)
-    structure = residual_of(dispersion, residual)
+    structure = residual_asked(dispersion, residual)
     plan = plan.beside(structure.atoms)
     memory = Memory(scope, patsy)
     memory.update(learned or {})

@@ -27,7 +27,7 @@ from ..formula.column import Codes, Column
 from ..formula.expressions import Expression, Memory
 from ..formula.residual import Correlation, Dispersion
 from ..freeze import Frozen
-from .columns import Table
+from .columns import Table, column_in
 from .encode import value_of
 from .grouping import Grouping
 from .sums import no_rows
@@ -37,7 +37,7 @@ FIRST_ANGLE, FIRST_DECAY = 0.3, -0.2  # where fits begin: rho = 0.3, exp(-1.2) o
 
 
 @dataclass(frozen=True, eq=False)
-class Deviations(Frozen, arrays=("stratum", "column")):
+class RowDeviations(Frozen, arrays=("stratum", "column")):
     """Standard deviations of the rows over sigma, and how to find them in new data."""
 
     asked: Dispersion
@@ -60,7 +60,7 @@ class Deviations(Frozen, arrays=("stratum", "column")):
         """Number of parameters."""
         return 1 if self.grouping is None else len(self.grouping.levels) - 1
 
-    def taken(self, rows: NDArray[np.intp]) -> Deviations:
+    def taken(self, rows: NDArray[np.intp]) -> RowDeviations:
         """Those of some rows. DataError where a stratum has none of them."""
         if self.stratum is None:
             assert self.column is not None
@@ -243,7 +243,7 @@ class Subjects(Frozen, arrays=("codes", "time", "visits")):
 class Residual:
     """The residual structure of the rows of a design: deviations, correlations, or both."""
 
-    deviations: Deviations | None
+    deviations: RowDeviations | None
     subjects: Subjects | None
     n: int
 
@@ -400,7 +400,7 @@ class Residual:
         return self.subjects.chained(delta[self._first :], values, inverse)
 
 
-def column_of(kind: str, x: Numbers, own: Deviations) -> Numbers:
+def column_of(kind: str, x: Numbers, own: RowDeviations) -> Numbers:
     """What log d is proportional to, centred and scaled as the fit's."""
     if kind == "exp":
         return np.asarray((x - own.mean) / own.scale)
@@ -419,9 +419,3 @@ def numbers_in(atom: Expression, columns: Mapping[str, Column], memory: Memory, 
     if isinstance(value, Column) or len(value) != 1:
         raise DataError(f"{atom.label!r} is not one number for each row", variable=atom.label)
     return np.asarray(next(iter(value.values())), dtype=np.float64)
-
-
-def column_in(table: Table, name: str) -> Column:
-    if not table.has(name):
-        raise table.lacks(name, DataError, "column")
-    return table.column(name)

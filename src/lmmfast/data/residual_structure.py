@@ -13,17 +13,17 @@ from ..errors import DataError, SpacingWarning, warn
 from ..formula.column import Codes, Column, factorize
 from ..formula.expressions import Expression, Memory
 from ..formula.residual import Correlation, Dispersion, correlation_of, dispersion_of
-from .columns import Table
+from .columns import Table, column_in
 from .encode import check_finite, value_of
 from .grouping import combine, factors_of
-from .residual import Deviations, Numbers, Residual, Subjects, column_in, column_of, numbers_in
+from .residual import Numbers, Residual, RowDeviations, Subjects, column_of, numbers_in
 from .term_structure import misplaced, unseen_between
 
 MOST_STRATA = 200  # more are likely a number that was meant as a covariate
 
 
 @dataclass(frozen=True)
-class Structure:
+class Asked:
     """What was asked for, read."""
 
     dispersion: Dispersion | None
@@ -55,9 +55,9 @@ class Structure:
         return Residual(deviations, subjects, n)
 
 
-def structure_of(dispersion: Any, residual: Any) -> Structure:
+def residual_asked(dispersion: Any, residual: Any) -> Asked:
     """What ``dispersion=`` and ``residual=`` of `lmer` say; FormulaError for what means nothing."""
-    return Structure(
+    return Asked(
         None if dispersion is None else dispersion_of(dispersion),
         None if residual is None else correlation_of(residual),
     )
@@ -65,22 +65,22 @@ def structure_of(dispersion: Any, residual: Any) -> Structure:
 
 def _deviations(
     asked: Dispersion, columns: Mapping[str, Column], memory: Memory, n: int
-) -> Deviations:
+) -> RowDeviations:
     if asked.kind == "strata":
         factors = factors_of(asked.label, asked.atoms, columns, memory, n)
         grouping, codes = combine(asked.label, asked.atoms, factors)
         check_strata(asked, grouping.levels, np.bincount(codes), codes)
-        return Deviations(asked, grouping, codes, None)
+        return RowDeviations(asked, grouping, codes, None)
     x = numbers_in(asked.atoms[0], columns, memory, n)
     check_finite({"": x}, asked.label, range(n))
-    bare = Deviations(asked, None, None, np.zeros(0))
+    bare = RowDeviations(asked, None, None, np.zeros(0))
     column = column_of(asked.kind, x, bare)
     mean, scale = float(column.mean()), float(column.std())
     if not scale > 0:
         raise DataError(
             f"dispersion={asked.text!r}: {asked.label!r} is constant", variable=asked.label
         )
-    return Deviations(asked, None, None, (column - mean) / scale, mean, scale)
+    return RowDeviations(asked, None, None, (column - mean) / scale, mean, scale)
 
 
 def check_strata(

@@ -75,7 +75,7 @@ class RowColumns(Frozen, Columns, arrays=("parts", "level")):
         freeze((state.get("values"),))
 
     @cached_property
-    def values(self) -> Matrix:  # type: ignore[override]
+    def values(self) -> Matrix:
         """The matrix (n, k): C-contiguous of random terms, Fortran order of the fixed effects."""
         made = self.at(slice(None))
         freeze((made,))
@@ -244,7 +244,7 @@ class Remaining(Rows):
         super().__init__(rows.y, weights, rows.offset, rows.positions, rows.index)
 
     @cached_property
-    def n(self) -> int:  # type: ignore[override]
+    def n(self) -> int:
         assert self.weights is not None
         return int(np.count_nonzero(self.weights))
 

@@ -119,7 +119,7 @@ def misplaced(
 ) -> str:
     """Labels that are numbers, or end in numbers, should increase, and by equal steps where a
     structure takes them so: what to say of those that do not; other: what goes by distances."""
-    steps = np.diff(numbers_of(labels))
+    steps = np.diff(label_numbers(labels))
     shown = ", ".join(labels[:6]) + ", ..." * (len(labels) > 6)
     if not len(steps):
         return ""
@@ -139,7 +139,7 @@ def unseen_between(declared: Any, seen: Any) -> list[str]:
     return [] if not places else [n for n in names[places[0] : places[-1]] if n not in there]
 
 
-def numbers_of(labels: Sequence[str]) -> np.ndarray:
+def label_numbers(labels: Sequence[str]) -> np.ndarray:
     """Numbers of labels that are some, or end in some; none where others are among them."""
     found = [_NUMBERED.fullmatch(label) for label in labels]
     numbered = [(own[1], float(own[2])) for own in found if own is not None]

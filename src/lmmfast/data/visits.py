@@ -14,12 +14,12 @@ from ..errors import DataError, OneRowPerLevelWarning, SpacingWarning, silenced,
 from ..formula.column import Codes
 from ..formula.covariances import LAGGED
 from ..formula.plan import Plan, plan_of
-from ..formula.repeated import STRUCTURES, Covariance, covariance_of
+from ..formula.repeated import STRUCTURES, VisitCovariance, covariance_of
 from ..formula.tree import unquoted
 from ..freeze import Frozen
 from .columns import Table
 from .design import Design, Given, build
-from .term_structure import NEIGHBOURS, misplaced, numbers_of, unseen_between
+from .term_structure import NEIGHBOURS, label_numbers, misplaced, unseen_between
 from .units import Units
 
 Matrix = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Visits(
 ):
     """Visits and subjects of the rows used; every visit once a subject."""
 
-    covariance: Covariance
+    covariance: VisitCovariance
     visit: Codes  # (n,) visit of each row
     subject: Codes  # (n,) subject of each row
     group: Codes  # (subjects,) group of each subject; zeros where there are no groups
@@ -120,7 +120,7 @@ class RepeatedDesign(Design):
         return plan_beside(self.seen.covariance)
 
 
-def plan_beside(covariance: Covariance) -> Plan:
+def plan_beside(covariance: VisitCovariance) -> Plan:
     """What the fixed part of the formula needs."""
     whole = plan_of(covariance.formula)
     return replace(whole, formula=replace(whole.formula, random=()), random=(), groups=())
@@ -166,7 +166,7 @@ def repeated(
     return RepeatedDesign(**own, visits=visits, patterned=patterned)
 
 
-def _check_visits(covariance: Covariance, table: Table) -> None:
+def _check_visits(covariance: VisitCovariance, table: Table) -> None:
     """A variable of visits that is no factor of several levels, by its own name."""
     name = unquoted(covariance.visit[0])
     if covariance.is_spatial or not table.has(name):
@@ -181,7 +181,7 @@ def _check_visits(covariance: Covariance, table: Table) -> None:
         )
 
 
-def _absent(covariance: Covariance, made: Design, table: Table) -> tuple[str, ...]:
+def _absent(covariance: VisitCovariance, made: Design, table: Table) -> tuple[str, ...]:
     """Subjects of the data that have no row in the design."""
     subject = unquoted(covariance.subject)
     if made.n == made.n_rows or not table.has(subject):
@@ -192,7 +192,7 @@ def _absent(covariance: Covariance, made: Design, table: Table) -> tuple[str, ..
     return tuple(name for name in map(str, levels) if name not in used)
 
 
-def _visits(covariance: Covariance, made: Design) -> Visits:
+def _visits(covariance: VisitCovariance, made: Design) -> Visits:
     subjects, *groups = made.terms
     places = None
     if covariance.is_spatial:
@@ -229,7 +229,7 @@ def _visits(covariance: Covariance, made: Design) -> Visits:
 
 
 def _check_groups(
-    covariance: Covariance,
+    covariance: VisitCovariance,
     of_rows: Codes,
     of_subjects: Codes,
     subject: Codes,
@@ -302,7 +302,7 @@ def _note_order(visits: Visits) -> None:
         return
     distances = f"sp_exp(times | {own.text.partition('|')[2].strip(' )')})"
     labels, name = [str(label) for label in visits.labels], own.visit[0]
-    ordered = [labels[i] for i in np.argsort(numbers_of(labels), kind="stable")][:12]
+    ordered = [labels[i] for i in np.argsort(label_numbers(labels), kind="stable")][:12]
     what = misplaced(
         labels,
         kind not in NEIGHBOURS,

@@ -47,7 +47,7 @@ class Rho:
 
 
 @dataclass
-class Profile:
+class RhoProfile:
     """The criterion at the best of all other parameters, as a function of rho."""
 
     make: Callable[[Design], Model]
@@ -155,7 +155,7 @@ def slope(model: Model, estimates: Estimates, i: int, rho: float) -> float:
     return total
 
 
-def minimum(profile: Profile) -> tuple[Estimates, Model, Rho]:
+def minimum(profile: RhoProfile) -> tuple[Estimates, Model, Rho]:
     """The fit at the best rho, and what is known of rho."""
     low, high = profile.bounds
     places = np.array([low, *(rho for rho in FIRST if low < rho < high), high])
@@ -167,7 +167,7 @@ def minimum(profile: Profile) -> tuple[Estimates, Model, Rho]:
     return replace(estimates, n_evals=profile.evals, rho=found), model, found
 
 
-def _root(profile: Profile, places: list[float], best: int) -> tuple[float, bool]:
+def _root(profile: RhoProfile, places: list[float], best: int) -> tuple[float, bool]:
     """Where the slope is zero beside the best of some places, or the bound that it falls to."""
     from scipy.optimize import brentq
 
@@ -181,7 +181,7 @@ def _root(profile: Profile, places: list[float], best: int) -> tuple[float, bool
     return one, here != 0
 
 
-def _error(profile: Profile, rho: float) -> float:
+def _error(profile: RhoProfile, rho: float) -> float:
     """Standard error: f'' is twice the information."""
     low, high = profile.bounds
     step = STEP * min(rho - low if low else 1.0, high - rho, 1.0)
@@ -190,7 +190,7 @@ def _error(profile: Profile, rho: float) -> float:
     return float(np.sqrt(2 / second)) if second > 0 else np.nan
 
 
-def interval(profile: Profile, rho: float, height: float) -> tuple[float, float]:
+def interval(profile: RhoProfile, rho: float, height: float) -> tuple[float, float]:
     """Where the criterion is so much above that at rho; NaN where it is nowhere."""
     from scipy.optimize import brentq
 
@@ -213,6 +213,6 @@ def quiet(reml: bool, theta: np.ndarray) -> Options:
     return made
 
 
-def profile_of(model: Any, i: int, options: Options) -> Profile:
+def profile_of(model: Any, i: int, options: Options) -> RhoProfile:
     """The profile of the models like this one."""
-    return Profile(model.with_design, model.design, i, options)
+    return RhoProfile(model.with_design, model.design, i, options)

@@ -50,7 +50,7 @@ class Engine:
         self._kept = [tuple(range(term.source.width)) for term in design.terms]
         self._factors = self._gather()
         self._groups = [self._group(terms) for terms in self._factors]
-        self._limit = _memory_limit() if self._at_most() > SMALL else float("inf")
+        self._limit = memory_limit() if self._at_most() > SMALL else float("inf")
         self.core = self._compile(make, storage)
         self._places = self._locate()
         if not isinstance(self.core, dict):  # which is a plan
@@ -121,7 +121,7 @@ class Engine:
     def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
         """How the model would be stored, and the bytes that may be used; nothing large is made."""
         make = _core.plan if design.outcome is None else partial(_core.plan, generalized=True)
-        return cls(design, storage, make).core, _memory_limit()
+        return cls(design, storage, make).core, memory_limit()
 
     def _at_most(self) -> float:
         """Bytes that no model with so many rows and random effects can need more than."""
@@ -364,6 +364,6 @@ def _upper(k: int) -> tuple[np.ndarray, ...]:
     return np.triu_indices(k)
 
 
-def _memory_limit() -> float:
+def memory_limit() -> float:
     """Bytes that a model or a reading of it may take: a share of what is available now."""
     return MEMORY_SHARE * memory.available()

@@ -243,4 +243,4 @@ class CustomFamily(Family):
         want: tuple[str, ...],
     ) -> dict[str, np.ndarray]:
         """What the compiled core wants of rows, under the names of families/family.h."""
-        return custom_rows.Rows(self, y, weights, eta, x).all(want)
+        return custom_rows.CustomRows(self, y, weights, eta, x).all(want)

@@ -20,7 +20,7 @@ IN_X = ("lx", "d1x", "d2x")
 UNITS = ("identity", "sqrt", "inverse", "inversesquared")  # links whose eta has those of y
 
 
-class Rows:
+class CustomRows:
     """Rows of a `CustomFamily` at eta and x; see `Family` for the arguments."""
 
     def __init__(
@@ -41,10 +41,10 @@ class Rows:
             parts = [self._part(at)._some(want) for at in range(0, len(self._y), MOST)]
         return {name: np.concatenate([one[name] for one in parts], axis=-1) for name in want}
 
-    def _part(self, at: int) -> Rows:
+    def _part(self, at: int) -> CustomRows:
         own = slice(at, at + MOST)
         w = None if self._w is None else self._w[own]
-        return Rows(self._family, self._y[own], w, self._eta[own], self._x)
+        return CustomRows(self._family, self._y[own], w, self._eta[own], self._x)
 
     def _some(self, want: tuple[str, ...]) -> dict[str, np.ndarray]:
         order = max((IN_ETA.index(name) for name in want if name in IN_ETA), default=0)
@@ -149,7 +149,7 @@ class Rows:
             k = len(shifts)
             w = None if self._w is None else np.tile(self._w[rows], k)
             eta = (self._eta[rows] + shifts).ravel()
-            there = Rows(self._family, np.tile(self._y[rows], k), w, eta, self._x).named(name)
+            there = CustomRows(self._family, np.tile(self._y[rows], k), w, eta, self._x).named(name)
             return there.reshape((*there.shape[:-1], *shifts.shape))
 
         return differences(values, orders, self._steps())
@@ -184,12 +184,12 @@ class Rows:
 
         return np.array([along(k) for k in range(self._family.nextra)])
 
-    def _moved(self, k: int, shift: float, rows: np.ndarray) -> Rows:
+    def _moved(self, k: int, shift: float, rows: np.ndarray) -> CustomRows:
         assert self._x is not None
         x = self._x.copy()
         x[k] += shift
         w = None if self._w is None else self._w[rows]
-        return Rows(self._family, self._y[rows], w, self._eta[rows], x)
+        return CustomRows(self._family, self._y[rows], w, self._eta[rows], x)
 
 
 def _positive(d1: np.ndarray, d2: np.ndarray) -> np.ndarray:
@@ -214,21 +214,21 @@ def check_custom(family: Any, y: np.ndarray, weights: np.ndarray | None) -> set[
     """
     center, x, unit = family.begin(y, weights)
     if not family.nextra:
-        x = None  # type: ignore[assignment]
+        x = None
     at = np.unique(np.linspace(0, len(y) - 1, CHECKED).astype(int))
     w = None if weights is None else weights[at]
     eta = center + 0.3 * unit * np.sin(1.0 + np.arange(len(at)))
     if not family.valid(eta).all():
         eta = np.full(len(at), center)
     with np.errstate(all="ignore"):
-        rows = Rows(family, y[at], w, eta, x)
+        rows = CustomRows(family, y[at], w, eta, x)
         if not np.isfinite(rows.density).any():
             raise FitError(
                 f"log_density() of family {family.name!r} is not finite in any of {len(at)} "
                 f"rows at eta near {center:.3g}, x = {x}: check it, or start_extra()"
             )
         if w is not None and family.response != "binomial" and (w != 1).any():
-            bare = Rows(family, y[at], np.ones_like(w), eta, x).density
+            bare = CustomRows(family, y[at], np.ones_like(w), eta, x).density
             if np.array_equal(bare, rows.density):
                 raise FitError(
                     f"weights are given, and log_density() of family {family.name!r} does not "
@@ -238,7 +238,7 @@ def check_custom(family: Any, y: np.ndarray, weights: np.ndarray | None) -> set[
     return set(rows.given)
 
 
-def _compare(rows: Rows, at: np.ndarray) -> None:
+def _compare(rows: CustomRows, at: np.ndarray) -> None:
     for name in rows.given:
         if name == "w":  # an expectation over y: no difference of anything
             continue
@@ -259,7 +259,7 @@ def _compare(rows: Rows, at: np.ndarray) -> None:
         )
 
 
-def _expected(rows: Rows, name: str) -> tuple[np.ndarray, str]:
+def _expected(rows: CustomRows, name: str) -> tuple[np.ndarray, str]:
     """The derivative by differences, and what of."""
     if name == "lx":
         found = [rows._along(k, 1)[0] for k in range(rows._family.nextra)]

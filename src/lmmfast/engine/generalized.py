@@ -125,7 +125,7 @@ class GeneralizedModel(PsiMachine):
         self.family: Family = find_family(family, link)
         if design.outcome is not None and design.outcome.classes:
             self.family = self.family.with_levels(design.outcome.levels)  # type: ignore[attr-defined]
-        check_random(design, self.nagq)
+        check_random(design, self.nagq, self.accuracy)
         self.reml = checked_reml(reml)
         if self.reml:
             check_restricted(

@@ -50,9 +50,9 @@ def checked_accuracy(accuracy: str, nagq: int, information: str) -> str:
     return accuracy
 
 
-def check_random(design: Design, nagq: int) -> None:
+def check_random(design: Design, nagq: int, accuracy: str) -> None:
     """Covariance structures have a limit of width. Quadrature goes over the effects of one level:
-    one grouping factor, few columns."""
+    one grouping factor, few columns. The next order takes levels as independent."""
     structured = next((term for term in design.terms if term.covariance is not None), None)
     entries = sum(term.source.width * (term.source.width + 1) // 2 for term in design.terms)
     if structured is not None and entries > MOST_ENTRIES:
@@ -61,6 +61,8 @@ def check_random(design: Design, nagq: int) -> None:
             f"of which generalized models with covariance structures may have {MOST_ENTRIES:,} (a "
             "term of about 100 columns): use fewer columns, as times rounded to coarser ones"
         )
+    if accuracy == "second-order":
+        refuse_related(design, "accuracy='second-order'", "accuracy='laplace' has them")
     if nagq == 1:
         return
     instead = "nagq=1 is Laplace's approximation, which has them"

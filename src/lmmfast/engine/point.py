@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import FitError
-from .compiled import SMALL, _memory_limit
+from .compiled import SMALL, memory_limit
 
 if TYPE_CHECKING:
     from .compiled import Engine
@@ -293,7 +293,7 @@ class Point:
             f"Kenward-Roger needs all pairs of the {columns} columns that are left when the nested "
             "or the largest grouping factors are eliminated"
         )
-        limit = _memory_limit() if size > SMALL else math.inf
+        limit = memory_limit() if size > SMALL else math.inf
         if size > limit:
             raise MemoryError(
                 f"{what}: {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that may be "

@@ -63,16 +63,19 @@ class Search:
 
     def at(self, z: np.ndarray) -> Any:
         """The criterion there; None where it is not finite."""
-        self.evals += 1
         try:
-            found = self._at(z)
+            return self._evaluated(z)
         except FitError:
             return None
+
+    def _evaluated(self, z: np.ndarray) -> Any:
+        self.evals += 1
+        found = self._at(z)
         return found if np.isfinite(found.f) else None
 
     def end(self, z: np.ndarray) -> Minimum:
         """The minimum, from z; FitError where there is nothing to begin with."""
-        here = self.at(z)
+        here = self._evaluated(z)  # an error here says why
         if here is None:
             raise FitError("the objective is not finite at the starting value")
         learnt, radius, gain = np.zeros((len(z), len(z))), 1.0, np.inf

@@ -1,7 +1,7 @@
 """The covariance term of a model for repeated measures, as R's mmrm: ``us(visit | group / id)``.
 
 The rest of the formula is one of a mixed model whose random terms only say which variables are
-needed: `Covariance.formula` can be read by `bars.parse`.
+needed: `VisitCovariance.formula` can be read by `bars.parse`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ IN_WORDS = {
 
 
 @dataclass(frozen=True)
-class Covariance:
+class VisitCovariance:
     """The covariance term of a formula, and the formula in which it stands for its variables."""
 
     structure: str  # as written: "ar1h"
@@ -72,7 +72,7 @@ class Covariance:
         return self.structure == SPATIAL
 
 
-def covariance_of(text: str) -> Covariance:
+def covariance_of(text: str) -> VisitCovariance:
     """The one covariance term of a formula; FormulaError where it is not there, or not readable."""
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
@@ -120,7 +120,7 @@ def _refuse_bars(tree: Node, text: str, but: Node | None = None) -> None:
             raise at_node(reason, text, node)
 
 
-def _read(call: Call, text: str) -> Covariance:
+def _read(call: Call, text: str) -> VisitCovariance:
     *first, last = call.operands
     bar = strip(last)
     if not _is_bar(last) or any(map(_is_bar, first)) or any(name for name, _ in call.args):
@@ -146,7 +146,7 @@ def _read(call: Call, text: str) -> Covariance:
         text[: call.start] + " + ".join(own) + text[call.end :]
         for own in (terms, [f"(1 | {name})" for name in groups])
     )
-    return Covariance(call.function, shown(call), names, subject, group, plain, factors)
+    return VisitCovariance(call.function, shown(call), names, subject, group, plain, factors)
 
 
 def _is_sum(node: Node) -> bool:

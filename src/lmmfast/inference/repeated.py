@@ -121,7 +121,7 @@ class RepeatedKenwardRoger(KenwardRoger):
         return information_of(self._fit)
 
     @cached_property
-    def _moments(self) -> Moments:  # type: ignore[override]
+    def _moments(self) -> Moments:
         none = np.zeros(0)
         return Moments(none, none, self._own.P, none, self._own.user_basis)
 

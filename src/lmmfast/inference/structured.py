@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import FitError
-
 if TYPE_CHECKING:
     from ..fit import Fit
 
@@ -32,10 +30,3 @@ def jacobian(fit: Fit) -> np.ndarray:
     assert found is not None
     own, phi = found
     return np.asarray(own.jacobian(phi)[:, moving(fit)])
-
-
-def refuse_structured(fit: Fit, what: str, instead: str) -> None:
-    """FitError for what is not defined, or not there, where a term has a covariance structure."""
-    if fit.estimates.phi is not None:
-        term = next(term for term in fit.design.terms if term.covariance is not None)
-        raise FitError(f"{what} not for models with structures, as {term.label}: {instead}")

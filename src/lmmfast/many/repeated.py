@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.columns import Table
+from ..data.columns import Table, column_in
 from ..errors import DataError, FitError, silenced
 from ..inference.intervals.repeated import covariances_of
 from ..inference.rows.given_kind import as_given
 from ..inference.rows.predict import fitted_of, predict
 from ..inference.rows.prediction_errors import weights_of
-from ..inference.rows.repeated import column_in, correlated, groups_in, visits_in
+from ..inference.rows.repeated import correlated, groups_in, visits_in
 from .job import checked_count
 from .streams import Streams
 

@@ -65,7 +65,7 @@ def _check_same(fit: Fit, cross: CrossProducts) -> None:
     same = made.n == fit.nobs and made.x_names == fit.design.x_names
     same = same and levels == [term.levels.tolist() for term in fit.design.terms]
     if same:
-        value = type(fit.model)(made).point(fit.theta, reml=fit.reml).value  # type: ignore[call-arg]
+        value = type(fit.model)(made).point(fit.theta, reml=fit.reml).value
         same = abs(value - fit.objective) <= SAME * max(1.0, abs(fit.objective))
     if not same:
         raise DataError(

@@ -465,7 +465,7 @@ def _variables_of(item: Any, sums: Any, reader: Reader) -> dict[str, Column]:
         if not np.isfinite(ends).all():
             raise Damage(f"{what} has ends that are not finite")
         mean = REAL.read(own["mean"], what, reader)
-        out[name] = KeptVariable(name, levels, numeric, ordered, mean, ends)  # type: ignore[arg-type]
+        out[name] = KeptVariable(name, levels, numeric, ordered, mean, ends)
     return out
 
 

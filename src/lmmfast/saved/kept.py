@@ -54,11 +54,11 @@ class KeptColumns(Frozen, Columns, arrays=("root_", "covariance", "squares", "co
         return self.owner
 
     @property
-    def values(self) -> NoReturn:  # type: ignore[override]
+    def values(self) -> NoReturn:
         raise no_data(f"{self.name} would be needed")
 
     @property
-    def codes(self) -> NoReturn:  # type: ignore[override]
+    def codes(self) -> NoReturn:
         raise no_data(f"the levels beside {self.name} would be needed")
 
     def taken(self, rows: NDArray[np.int64]) -> NoReturn:

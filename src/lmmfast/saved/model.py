@@ -155,7 +155,7 @@ class KeptPoint:
     def basis(self) -> Basis:
         """The fixed effects in a basis in which they are independent."""
         if self._read.moved is None:
-            return Basis(self._read.E, (), _Missing())  # type: ignore[arg-type]
+            return Basis(self._read.E, (), _Missing())
         return Basis(self._read.E, (), self._read.moved)
 
     @cached_property

@@ -15,7 +15,7 @@ from ..errors import DataError, FormulaError
 from ..formula.expressions import Expression, Kind, Memory, read_expression
 from ..formula.plan import Plan
 from ..formula.vocabulary import is_known
-from ..sources.records import Reader
+from ..sources.records import Reader, write_layout
 from ..sources.verify import Damage, fields, flag, items, text, whole
 from .kinds import LABELS, TEXT, Packer, Record, array, many, optional
 from .values import read_value, write_value
@@ -46,8 +46,8 @@ def write_recipe(recipe: Recipe, writer: Packer) -> dict[str, Any]:
     groupings = {grouping.label: grouping for grouping in recipe.groupings}
     return {
         "codings": [CODING.write(coding, writer) for coding in recipe.codings.values()],
-        "fixed": _layout(recipe.fixed_layout),
-        "random": [_layout(layout) for layout in recipe.random_layouts],
+        "fixed": write_layout(recipe.fixed_layout),
+        "random": [write_layout(layout) for layout in recipe.random_layouts],
         "groupings": [write_grouping(one, writer) for one in groupings.values()],
         "groups": [grouping.label for grouping in recipe.groupings],
         "offset_terms": [atom.text for atom in recipe.offset_terms],
@@ -56,14 +56,6 @@ def write_recipe(recipe: Recipe, writer: Packer) -> dict[str, Any]:
         "names": sorted(recipe.names),
         "memory": _memory(recipe.memory, writer),
         "weights": recipe.weights,
-    }
-
-
-def _layout(layout: Layout) -> dict[str, Any]:
-    return {
-        "names": list(layout.names),
-        "columns": [[list(own) for own in factors] for factors in layout.columns],
-        "atoms": [atom.text for atom in layout.atoms],
     }
 
 

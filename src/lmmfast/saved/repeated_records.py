@@ -19,7 +19,7 @@ from ..data.visits import (
 from ..engine.repeated import RepeatedEstimates, structure_of
 from ..errors import FormulaError
 from ..fit import Fit
-from ..formula.repeated import Covariance, covariance_of
+from ..formula.repeated import VisitCovariance, covariance_of
 from ..inference.ddf import METHODS
 from ..inference.estimability import Openness
 from ..sources.records import Reader
@@ -123,7 +123,7 @@ def write_kept_repeated(model: KeptRepeated, writer: Packer) -> dict[str, Any]:
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def covariance_in(formula: str) -> Covariance:
+def covariance_in(formula: str) -> VisitCovariance:
     """The covariance term of a formula in a file."""
     try:
         return covariance_of(formula)
@@ -144,7 +144,7 @@ def read_repeated(item: Any, made: Design, reader: Reader) -> tuple[RepeatedDesi
     return RepeatedDesign(**vars(made), visits=visits, patterned=patterned), ddf
 
 
-def _visits_of(item: Any, covariance: Covariance, made: Design, reader: Reader) -> Visits:
+def _visits_of(item: Any, covariance: VisitCovariance, made: Design, reader: Reader) -> Visits:
     own, what = fields(item, _VISITS), "the visits"
     labels, subjects, groups = (
         LABELS.read(own[name], f"{what}: {name}", reader)

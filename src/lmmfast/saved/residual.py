@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..data.grouping import Grouping
-from ..data.residual import Deviations, Numbers, Residual, Subjects
+from ..data.residual import Numbers, Residual, RowDeviations, Subjects
 from ..errors import FormulaError
 from ..formula.expressions import Expression
 from ..formula.residual import correlation_of, dispersion_of
@@ -21,7 +21,7 @@ _DEVIATIONS = ("asked", "grouping", "stratum", "column", "mean", "scale")
 _SUBJECTS = ("asked", "grouping", "codes", "time", "visits", "unit", "largest")
 
 
-class KeptDeviations(Deviations):
+class KeptDeviations(RowDeviations):
     """Standard deviations of new rows; those of the fit are not known any more."""
 
     def of_rows(self, delta: Numbers) -> NoReturn:
@@ -61,7 +61,7 @@ def write_residual(own: Residual | None, writer: Packer) -> dict[str, Any] | Non
     }
 
 
-def _write_deviations(own: Deviations, writer: Packer) -> dict[str, Any]:
+def _write_deviations(own: RowDeviations, writer: Packer) -> dict[str, Any]:
     return {
         "asked": own.asked.text,
         "grouping": None if own.grouping is None else write_grouping(own.grouping, writer),
@@ -104,7 +104,7 @@ def read_residual(item: Any, n: int, held: bool, reader: Reader) -> Residual | N
     return Residual(deviations, subjects, n)
 
 
-def _deviations(item: Any, n: int, held: bool, reader: Reader) -> Deviations:
+def _deviations(item: Any, n: int, held: bool, reader: Reader) -> RowDeviations:
     own, what = fields(item, _DEVIATIONS), "standard deviations of the residuals"
     asked = dispersion_of(text(own["asked"], what))
     grouping: Grouping | None = None
@@ -127,7 +127,7 @@ def _deviations(item: Any, n: int, held: bool, reader: Reader) -> Deviations:
         stratum = reader.array(own["stratum"], what, "i", (n,)).astype(np.int32, copy=False)
         if stratum.min() < 0 or stratum.max() >= len(grouping.levels):
             raise Damage(f"{what} have unknown strata")
-    return Deviations(asked, grouping, stratum, column, *ends)
+    return RowDeviations(asked, grouping, stratum, column, *ends)
 
 
 def _check_atoms(grouping: Grouping, asked: tuple[Expression, ...], what: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class RandomEffects(dict):  # type: ignore[type-arg]
+class RandomEffects(dict):
     """Values by group; a slice gives those of the first groups."""
 
     def __getitem__(self, key: Any) -> Any:

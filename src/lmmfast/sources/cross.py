@@ -433,8 +433,7 @@ def level_codes(
     if not grow and (codes < 0).any():
         bad = np.flatnonzero(codes < 0)
         labels = dict.fromkeys(
-            repr(":".join(str(f.levels[f.codes[row]]) for f in factors))  # type: ignore[index]
-            for row in bad[:100]
+            repr(":".join(str(f.levels[f.codes[row]]) for f in factors)) for row in bad[:100]
         )
         raise DataError(
             f"{group.label!r} has levels that were not there in the first pass, such as "

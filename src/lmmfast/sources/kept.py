@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import memory
-from ..data.design import Design, Reading, random_terms
+from ..data.design import Design, Streamed, random_terms
 from ..data.encode import Values
 from ..data.fixed import fixed_columns
 from ..data.responses import answer_of
@@ -51,7 +51,7 @@ def kept_design(
     kept = _Kept(spec, survey, store)
     with closing(source.chunks(spec.names, spec.chunk_rows)) as chunks:
         kept.fill(chunks)
-    return kept.design(Reading(source.name, 2, store.nbytes, store.in_file))
+    return kept.design(Streamed(source.name, 2, store.nbytes, store.in_file))
 
 
 def _bytes(spec: Spec) -> float:
@@ -154,7 +154,7 @@ class _Kept:
             return replace(shape, codes=self.store[key, "codes"])
         return {suffix: self.store[key, suffix] for suffix in shape}
 
-    def design(self, reading: Reading) -> Design:
+    def design(self, reading: Streamed) -> Design:
         """The design, once all rows are there."""
         spec, survey, store = self.spec, self.survey, self.store
         plan, n, kind = spec.plan, survey.n, spec.roles.kind

@@ -114,7 +114,7 @@ def _order_in_memory(
     places = np.indices(sizes).reshape(len(sizes), -1)
     columns = {name: f.take(rows) for name, f, rows in zip(own, factors, places, strict=True)}
     value = value_of(atom, columns, memory, places.shape[1])
-    return value.levels.tolist() if isinstance(value, Column) else None  # type: ignore[union-attr]
+    return value.levels.tolist() if isinstance(value, Column) else None
 
 
 def teach(

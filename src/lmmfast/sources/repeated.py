@@ -29,7 +29,7 @@ from ..data.visits import (
     visit_twice,
 )
 from ..errors import DataError
-from ..formula.repeated import Covariance, covariance_of
+from ..formula.repeated import VisitCovariance, covariance_of
 from ..formula.tree import unquoted
 from .cross import CrossProducts
 from .design import design_of
@@ -62,7 +62,9 @@ def any_repeated(
     return build_repeated(formula, data, weights, offset, contrasts)
 
 
-def _streamed(formula: str, covariance: Covariance, source: Source, given: Given) -> RepeatedDesign:
+def _streamed(
+    formula: str, covariance: VisitCovariance, source: Source, given: Given
+) -> RepeatedDesign:
     if covariance.is_spatial:
         raise DataError(
             f"{covariance.text} needs its rows in memory, as a table: read what is streamed first "
@@ -116,7 +118,7 @@ class _Summing:
     """Sums by pattern of visits, chunk by chunk."""
 
     def __init__(
-        self, spec: Spec, cross: CrossProducts, covariance: Covariance, survey: Survey
+        self, spec: Spec, cross: CrossProducts, covariance: VisitCovariance, survey: Survey
     ) -> None:
         self.spec, self.cross = spec, cross
         labels = [label for label, _ in spec.factors]
@@ -160,7 +162,7 @@ class _Summing:
         complete = self.there == self.wanted
         parts = [np.concatenate(own) for own in zip(*self.waiting, strict=True)]
         ready = complete[parts[0]]
-        self.waiting = [tuple(own[~ready] for own in parts)]  # type: ignore[list-item]
+        self.waiting = [tuple(own[~ready] for own in parts)]
         self._sum(*(own[ready] for own in parts))
 
     def _note_groups(self, subject: NDArray[np.int32], group: NDArray[np.int32]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..data.residual import Deviations, Residual
+from ..data.residual import Residual, RowDeviations
 from ..data.residual_structure import check_strata
 from ..data.rows import Part as Cells
 from .archive import blocks_from, blocks_to
@@ -101,7 +101,7 @@ class StratifiedProducts(CrossProducts):
             self._alone(self._parts[s], int(n), self._logs[s]).settled()[0]
             for s, n in zip(order.tolist(), counts, strict=True)
         )
-        return Residual(Deviations(self._asked, grouping, None, None), None, self.n), strata
+        return Residual(RowDeviations(self._asked, grouping, None, None), None, self.n), strata
 
     def _alone(self, blocks: Any, n: int, logs: float) -> CrossProducts:
         """The cross-products of one stratum, with the levels of all."""

@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def criterion(self) -> str:
-        """What the fits maximize, for titles."""
+        """By what the fits were made, for titles: "REML" or "maximum likelihood"."""
         return criterion_name(self.fits[0])
 
     @property
@@ -86,7 +86,7 @@ def _family(fit: Any) -> str:
 
 
 def criterion_name(fit: Any) -> str:
-    """What the fit maximizes, for titles."""
+    """By what the fit was made, for titles."""
     return "REML" if fit.reml else "maximum likelihood"
 
 

@@ -141,7 +141,7 @@ class Deviation(Held):
         self.z = criterion.coordinates(theta).copy()
         self.e, self.best = e, sigma * float(abs(self.z[e]))
         self.z[e] = 2 * np.log(sigma)
-        self.place, self.below = place, _below(criterion, place)
+        self.place, self.below = place, entries_below(criterion, place)
 
     def _theta(self, w: float, z: np.ndarray) -> np.ndarray:
         theta = z.copy()
@@ -247,7 +247,7 @@ class Correlation(Held):
         self.z[first] = np.sqrt(abs(theta[first]))
         self.z[across] = np.sqrt(np.hypot(theta[across], theta[own]))
         self.z[own] = 0.0
-        self.place, self.below = places[2], _below(criterion, places[2])
+        self.place, self.below = places[2], entries_below(criterion, places[2])
 
     def value(self, w: float) -> float:
         return float(np.sin(w))
@@ -297,7 +297,7 @@ def _coordinate(criterion: Criterion, place: int) -> int:
     return e
 
 
-def _below(criterion: Criterion, place: int) -> list[int]:
+def entries_below(criterion: Criterion, place: int) -> list[int]:
     """Coordinates of the entries in the column of T of one on its diagonal, that excluded."""
     t, _, column = criterion.entries[place]
     inside = [

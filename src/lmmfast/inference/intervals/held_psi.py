@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .held import SMALLEST, Correlation, Held, Local, _below
+from .held import SMALLEST, Correlation, Held, Local, entries_below
 
 if TYPE_CHECKING:
     from ...engine.families import Family
@@ -57,7 +57,7 @@ class EntryOfRoot(Entry):
         super().__init__(criterion, psi, place)
         self.best = abs(self.best)
         self.place = place
-        below = _below(self.criterion, place)
+        below = entries_below(self.criterion, place)
         self.below = [k - (k > place) for k in below]
 
     def entering(self, w: float, z: np.ndarray) -> np.ndarray:

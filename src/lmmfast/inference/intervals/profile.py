@@ -54,7 +54,7 @@ from .parameters import (
     value_of,
     values_in,
 )
-from .trace import Point, Trace
+from .trace import Trace, TracePoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -355,12 +355,12 @@ class Profile(Printed):
             ends = low, high, a, b
         return ends if self._ceiling(one, target) is None else (-1.0, 1.0, True, True)
 
-    def _ceiling(self, one: Parameter, target: float) -> tuple[_Curve, Point] | None:
+    def _ceiling(self, one: Parameter, target: float) -> tuple[_Curve, TracePoint] | None:
         """Where |zeta| of a correlation ends: every value is as good as one of its two standard
         deviations being zero. None if that is not below the target."""
         if one.kind != "cor":
             return None
-        lowest: tuple[_Curve, Point] | None = None
+        lowest: tuple[_Curve, TracePoint] | None = None
         for sd in self._every:
             if sd.kind != "sd" or sd.term != one.term or sd.i not in (one.i, one.j):
                 continue
@@ -373,7 +373,7 @@ class Profile(Printed):
                     lowest = curve, point
         return lowest
 
-    def _path(self, one: Parameter) -> list[tuple[float, float, _Curve, Point]]:
+    def _path(self, one: Parameter) -> list[tuple[float, float, _Curve, TracePoint]]:
         """Position and zeta of every point, and where the other parameters are found there."""
         curve = self._machine.curve(one)
         if curve is None:
@@ -407,7 +407,7 @@ class Profile(Printed):
         names = ["parameter", "value", "zeta", *(one.name for one in self._every)]
         return pd.DataFrame(rows, columns=names)
 
-    def _state(self, curve: _Curve, point: Point) -> tuple[Any, ...]:
+    def _state(self, curve: _Curve, point: TracePoint) -> tuple[Any, ...]:
         """Relative factors by the fit's columns, sigma and fixed effects at a point; of generalized
         models also what the distribution has."""
         held = curve.trace.held

@@ -34,7 +34,7 @@ NODES = 4  # points that a guess goes through
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class TracePoint:
     """One point of a profile."""
 
     w: float
@@ -125,9 +125,9 @@ class Trace:
 
     def __init__(self, held: Held, minimum: float) -> None:
         self.held, self.minimum = held, minimum
-        start = Point(held.best, 0.0, np.nan, minimum, held.z)
+        start = TracePoint(held.best, 0.0, np.nan, minimum, held.z)
         self.sides = {-1: [start], 1: [start]}
-        self.ends: dict[tuple[int, float], Point | None] = {}
+        self.ends: dict[tuple[int, float], TracePoint | None] = {}
         self.learnt: dict[int, np.ndarray] = {}
         self.tangent, self.rate = _first_step(held)
 
@@ -137,7 +137,7 @@ class Trace:
         return min(point.f for side in self.sides.values() for point in side)
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[TracePoint]:
         """All points and ends in the order of the parameter."""
         found = [*self.sides[-1], *self.sides[1], *(p for p in self.ends.values() if p)]
         points = {p.w: p for p in found}
@@ -147,7 +147,7 @@ class Trace:
         """The parameter's bound on a side."""
         return self.held.high if sign > 0 else self.held.low
 
-    def end(self, sign: int, target: float) -> Point | None:
+    def end(self, sign: int, target: float) -> TracePoint | None:
         """The first point on a side where |zeta| is the target; None where it never gets there."""
         key = (sign, target)
         if key not in self.ends:
@@ -168,7 +168,7 @@ class Trace:
                 return
             side.append(point)
 
-    def _stride(self, side: list[Point], target: float) -> float:
+    def _stride(self, side: list[TracePoint], target: float) -> float:
         """How far to go for the next point: equal rises of zeta end at the target."""
         left = target - abs(side[-1].zeta)
         rise = left / max(np.ceil(left / SPACING), 1.0)
@@ -183,12 +183,12 @@ class Trace:
         far = 2 * rise / (slope + root**0.5) if root > 0 else rise / slope
         return float(min(far, 2 * rise / slope, 3 * last))
 
-    def _known(self, sign: int) -> list[Point]:
+    def _known(self, sign: int) -> list[TracePoint]:
         """Points that a guess may go through: those of this side, those of the other beyond."""
         inside = [p for p in self.sides[-sign][1:] if p.w != self.limit(-sign)]
         return [*inside[::-1], *(p for p in self.sides[sign] if p.w != self.limit(sign))]
 
-    def _guess(self, known: list[Point], w: float) -> np.ndarray:
+    def _guess(self, known: list[TracePoint], w: float) -> np.ndarray:
         """The others at w: the polynomial through the nearest points, with the tangent at the
         estimate as long as that is all there is."""
         nearest = sorted(known, key=lambda p: abs(p.w - w))[:NODES]
@@ -203,7 +203,9 @@ class Trace:
             out += weight * point.z
         return out
 
-    def _solve(self, sign: int, w: float, near: Point, known: list[Point]) -> Point | None:
+    def _solve(
+        self, sign: int, w: float, near: TracePoint, known: list[TracePoint]
+    ) -> TracePoint | None:
         """The point at w, from a guess or, where that is bad, from a near point."""
         held = self.held
         z = held.entering(w, self._guess(known, w))
@@ -218,11 +220,11 @@ class Trace:
         f, slope, z, learnt = _minimize(held, w, z, here, self.learnt.get(sign, nothing))
         self.learnt[sign] = learnt
         zeta = float(sign * np.sqrt(max(f - self.minimum, 0.0)))
-        return Point(w, zeta, slope / (2 * zeta) if zeta != 0 else np.nan, f, z)
+        return TracePoint(w, zeta, slope / (2 * zeta) if zeta != 0 else np.nan, f, z)
 
     # ---- ends -----------------------------------------------------------------------------------
 
-    def _refine(self, sign: int, target: float) -> Point | None:
+    def _refine(self, sign: int, target: float) -> TracePoint | None:
         """Newton's method for |zeta| = target from the first point near it; bisection where it
         fails."""
         side, limit = self.sides[sign], self.limit(sign)
@@ -257,7 +259,7 @@ class Trace:
         return here
 
 
-def _aim(here: Point, before: Point, target: float) -> float:
+def _aim(here: TracePoint, before: TracePoint, target: float) -> float:
     """Where zeta is the target, by its slope and the change of that since another point."""
     if not here.slope:
         return np.nan
@@ -266,20 +268,20 @@ def _aim(here: Point, before: Point, target: float) -> float:
     return here.w + first * (1 - bend * first / (2 * here.slope))
 
 
-def _bend(here: Point, before: Point) -> float:
+def _bend(here: TracePoint, before: TracePoint) -> float:
     """d2 zeta / d w2 between two points."""
     bend = (here.slope - before.slope) / (here.w - before.w)
     return bend if np.isfinite(bend) else 0.0
 
 
-def _last_step(here: Point, before: Point, w: float, target: float) -> Point | None:
+def _last_step(here: TracePoint, before: TracePoint, w: float, target: float) -> TracePoint | None:
     """The end at w without an evaluation, where what the bend adds is not to be seen."""
     move = w - here.w
     if not np.isfinite(before.slope) or abs(_bend(here, before)) * move * move > 4 * PRECISION:
         return None
     z = here.z + (here.z - before.z) * (move / (here.w - before.w))
     slope = here.slope + _bend(here, before) * move
-    return Point(w, target, slope, here.f - here.zeta**2 + target**2, z)
+    return TracePoint(w, target, slope, here.f - here.zeta**2 + target**2, z)
 
 
 def _first_step(held: Held) -> tuple[np.ndarray, float]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...engine.compiled import _memory_limit
+from ...engine.compiled import memory_limit
 from . import remaining
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Levels:
             least = min(n, width)
             size += 2 * n * (inside + width) + 2 * inside**2 + 4 * least**2
             size += 2 * width**2 if width < n else (n * int(k.max())) ** 2
-        if 8 * size > PLENTY and 8 * (size + 2 * width**2) > _memory_limit():
+        if 8 * size > PLENTY and 8 * (size + 2 * width**2) > memory_limit():
             raise MemoryError(
                 f"leaving out {n:,} rows needs {8e-9 * size:.1f} GB: they have {width:,} "
                 f"random effects in common with other rows, and {inside:,} of their own; choose "

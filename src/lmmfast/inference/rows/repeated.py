@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...data.columns import Table
+from ...data.columns import Table, column_in
 from ...data.encode import value_of
 from ...errors import DataError
-from ...formula.column import Column
 from ..ddf import check_choice, check_level, method_of
 from ..wald import t_quantile
 from .given_kind import as_given
 from .predict import fitted_of, predict, recipe_of, row_series
 from .prediction_errors import SHOWN, check_interval, prediction_frame, weights_of
-from .shown import _one_row
+from .shown import one_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +75,7 @@ def predictions(
 ) -> pd.Series | pd.DataFrame:
     """As ``MMRMFit.predict`` documents them."""
     check_interval(interval)
-    rows = None if newdata is None else Table.of(_one_row(newdata))
+    rows = None if newdata is None else Table.of(one_row(newdata))
     found: Any = predict(fit, rows, "none", "error", offset, False, 0)
     if se or interval is not None:
         rest = level, ddf, None, True
@@ -119,13 +118,6 @@ def _responses(fit: Fit, table: Table) -> np.ndarray:
     found = value_of(plan.response, columns, recipe.memory, table.n)
     assert isinstance(found, dict)
     return np.array(next(iter(found.values())), dtype=float)
-
-
-def column_in(table: Table, name: str) -> Column:
-    """A column that new data must have."""
-    if not table.has(name):
-        raise table.lacks(name, DataError, "the column")
-    return table.column(name)
 
 
 def _df(fit: Fit, newdata: Any, found: pd.DataFrame, ddf: str | None, level: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.members import slots
-from ...engine.compiled import _memory_limit
+from ...engine.compiled import memory_limit
 from ...engine.relations import covariance
 from ..ddf import check_choice
 from .deletion import groups
@@ -48,7 +48,7 @@ def _whitened(fit: Fit, marginal: np.ndarray) -> np.ndarray:
     residual, delta = fit.design.residual, fit.estimates.delta
     largest = int(np.bincount(labels).max())
     need = 4 * 8.0 * float(largest) ** 2
-    if need > _memory_limit():
+    if need > memory_limit():
         raise MemoryError(
             f"scaled residuals need the covariance of {largest} rows that share random effects "
             f'({need / 1e9:.1f} GB): use type="pearson" or "marginal"'

@@ -33,7 +33,7 @@ CLOSE = 1e-9  # width of that interval, relative, at which it is known
 def predictions(fit: Fit, newdata: Any, asked: Asked) -> pd.Series | pd.DataFrame:
     """As ``Fit.predict`` documents them."""
     if newdata is not None:
-        newdata = Table.of(_one_row(newdata))  # columns are read once
+        newdata = Table.of(one_row(newdata))  # columns are read once
     errors = asked.se or asked.interval is not None
     if asked.random_only and (errors or asked.type != "link"):
         raise DataError("random_only has no standard errors and no scale of the response")
@@ -64,7 +64,7 @@ def predictions(fit: Fit, newdata: Any, asked: Asked) -> pd.Series | pd.DataFram
     return _of_observations(fit, newdata, asked, found, shown) if observation else shown
 
 
-def _one_row(newdata: Any) -> Any:
+def one_row(newdata: Any) -> Any:
     """New data; a row of a pandas frame as a table of one row."""
     if hasattr(newdata, "iloc") and getattr(newdata, "ndim", 2) == 1:
         return {str(name): [value] for name, value in newdata.items()}
