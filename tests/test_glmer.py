@@ -124,7 +124,7 @@ def dense_of(fit: Any) -> DenseGeneralized:
         ("hit ~ x + (1 | subj)", "binomial"),
         ("count ~ x + (1 + x | subj)", "poisson"),
         ("time ~ x + (1 | subj)", "gamma"),
-        ("grade ~ x + (1 | subj)", "ordered"),
+        pytest.param("grade ~ x + (1 | subj)", "ordered", marks=pytest.mark.slow),
     ],
 )
 def test_covariance_is_twice_the_inverse_hessian(

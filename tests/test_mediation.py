@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import seldom
 
 pytest.importorskip("statsmodels.stats.mediation")
 
@@ -72,7 +73,8 @@ def _summary(models: tuple[Any, ...], method: str = "parametric", **asked: Any) 
         )
 
 
-@pytest.mark.parametrize("name", MEDIATED)
+# statsmodels fits each 32 times, for seconds: the others are slow
+@pytest.mark.parametrize("name", seldom(MEDIATED, ["slopes", "interactions", "frames"]))
 def test_mediation_is_statsmodels(name: str) -> None:
     import statsmodels.regression.mixed_linear_model as theirs
 

@@ -83,14 +83,14 @@ def _records(pedigree: Pedigree, n: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"y": y, "sex": sex, "animal": pedigree.levels[animal], "place": animal})
 
 
-def test_two_thousand_animals() -> None:
-    own = generations(2000, 10, 6)
+def test_a_thousand_animals() -> None:
+    own = generations(1000, 10, 6)
     pedigree = Pedigree(own.id, own.sire, own.dam)
-    data = _records(pedigree, 1500, 7)
+    data = _records(pedigree, 750, 7)
     fit = lmer("y ~ sex + (1 | animal)", data, relationship={"animal": pedigree})
     assert fit.converged and fit.model.storage["storage"] == "sparse"
-    X = np.column_stack([np.ones(1500), data.sex])
-    term = Term(data.place.to_numpy(), np.ones((1500, 1)), pedigree.relationship())
+    X = np.column_stack([np.ones(750), data.sex])
+    term = Term(data.place.to_numpy(), np.ones((750, 1)), pedigree.relationship())
     value = objective(data.y.to_numpy(), X, [term], fit.theta, True)
     assert fit.objective == pytest.approx(value, abs=1e-8)
     step = 1e-4

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import covering
 from dense_residual import Dense
 from test_residual_structures import dense_of, fitted
 
@@ -78,8 +79,9 @@ def made(name: str) -> LMMFit:
     return lmer(formula, frame(), **how)
 
 
-@pytest.mark.parametrize("name", FITS)
-@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "observed"), covering((name, observed) for name in FITS for observed in (False, True))
+)
 def test_kenward_roger_is_that_of_the_definition(name: str, observed: bool) -> None:
     fit = made(name)
     own, psi = dense_of(fit)
