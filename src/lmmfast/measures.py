@@ -30,7 +30,7 @@ class MMRM(RepeatedModel):
         ----------
         reml : bool, default True
             Restricted likelihood; False for the likelihood.
-        ddf : str
+        ddf : str, default "kenward-roger"
             As for `lmmfast.mmrm`.
 
         Returns

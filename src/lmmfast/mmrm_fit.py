@@ -546,7 +546,7 @@ class MMRMFit(Labelled, Saved):
 
         Parameters
         ----------
-        cond_var : bool
+        cond_var : bool, default False
             Not read.
 
         Raises

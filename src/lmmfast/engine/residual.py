@@ -237,7 +237,7 @@ class ResidualModel(Model):
 
         Parameters
         ----------
-        delta : (ndelta,) array
+        delta : (ndelta,) array, optional
             As ``fit.estimates.delta``.
         """
         if delta is None:
