@@ -232,7 +232,7 @@ def glmer(
     family : str, family of lmmfast or statsmodels, or `CustomFamily`, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
-        link model with thresholds in the place of the intercept), "beta", "betabinomial", "nb1",
+        link model with thresholds in place of the intercept), "beta", "betabinomial", "nb1",
         "truncatedpoisson", "truncatednegativebinomial"; other packages' names are understood,
         "nbinom2" for one.
     link : str, optional
