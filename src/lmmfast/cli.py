@@ -46,7 +46,8 @@ class CommandError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: exit code 0, 2 for errors in command or data, 130 for Ctrl-C."""
+    """Run the command line. Exit code: 0; 1 where `verify` finds something else than was saved;
+    2 for errors in command or data; 130 for Ctrl-C, 141 where nobody reads the output any more."""
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int | None] = args.run
     try:
