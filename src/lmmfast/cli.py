@@ -330,8 +330,8 @@ def options_of(args: argparse.Namespace) -> dict[str, str]:
 
 def file_data(args: argparse.Namespace) -> Any:
     """The data of the files that the arguments name: a frame, or what `lmer` streams."""
-    from .sources.fit import numeric_names
     from .sources.open import files_source
+    from .sources.streamed import numeric_names
 
     path, options = args.path, options_of(args)
     text = Text(**options)
