@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import combinations
+from typing import Any, TypeVar
 
-import numpy as np
+# Read when NumPy and SciPy are imported. The matrices of tests are small: more threads of BLAS only
+# spin, and beside a worker of xdist for each core they took two thirds of all the time. What
+# several of them do is tested where they are asked for (test_blas_threads, test_invariance).
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
@@ -79,6 +88,33 @@ def each(cases: Iterable[Case], check: Callable[[Case], object]) -> None:
         told = [f"{case!r:.200}: {type(error).__name__}: {error}" for case, error in failures]
         text = "\n".join([f"{len(failures)} of {count} cases fail:", *told[:20]])
         raise AssertionError(text) from failures[0][1]
+
+
+def covering(cases: Iterable[Sequence[Hashable]], together: int = 1) -> list[Any]:
+    """The cases as parameters: few in which every value occurs, the others marked slow.
+
+    For grids whose axes are ways through the code that have nothing to do with each other: what
+    each value does is then seen in any one case with it. With together=2 every pair of values that
+    some case has occurs.
+    """
+    all_cases = [tuple(case) for case in cases]
+    met = [set(combinations(enumerate(case), together)) for case in all_cases]
+    wanted, often = set().union(*met), set()
+    while wanted:
+        best = max(range(len(met)), key=lambda i: len(met[i] & wanted))
+        often.add(best)
+        wanted -= met[best]
+    return [
+        pytest.param(*case, marks=() if i in often else pytest.mark.slow)
+        for i, case in enumerate(all_cases)
+    ]
+
+
+def seldom(names: Iterable[str], which: Iterable[str]) -> list[Any]:
+    """The names as parameters, those of `which` marked slow."""
+    every, late = list(names), set(which)
+    assert late <= set(every), f"no case has the name {late - set(every)}"
+    return [pytest.param(one, marks=pytest.mark.slow) if one in late else one for one in every]
 
 
 # References that are themselves less precise: lme4 has only values of the criterion, and in these

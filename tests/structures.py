@@ -179,3 +179,10 @@ def _all() -> Iterator[tuple[str, Problem, Storage]]:
 STRUCTURES: dict[str, tuple[Problem, Storage]] = {
     name: (made, storage) for name, made, storage in _all()
 }
+
+# Each pair of widths is a way through the kernels: test_kernels and test_gradient go them all. What
+# is computed from what the kernels give meets every width at either factor, the others if slow.
+OFTEN = {(1, 1), (1, 4), (2, 3), (3, 2), (4, 1), (5, 5), (6, 1)}
+MORE_WIDTHS = [
+    f"sparse-{k1}-{k2}" for k1 in range(1, 7) for k2 in range(1, 6) if (k1, k2) not in OFTEN
+]

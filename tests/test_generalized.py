@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense_glmm import DenseGeneralized
 from test_dense_glmm import LINKS, simulated
 
@@ -62,7 +62,7 @@ def test_readings(name: str, link: str) -> None:
     close(model.leverages(), dense.leverages(), 1.0, 1e-9)
 
 
-@pytest.mark.parametrize(("name", "link"), LINKS)
+@pytest.mark.parametrize(("name", "link"), covering(LINKS))
 def test_the_end_of_a_fit_is_an_optimum(name: str, link: str) -> None:
     """The dense gradient vanishes there, and the dense search finds nothing lower from there."""
     dense, start = simulated(name, link)

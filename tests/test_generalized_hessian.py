@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense_glmm import DenseGeneralized
 from test_dense_glmm import LINKS, simulated
 from test_generalized import compiled
@@ -14,6 +14,7 @@ from lmmfast import _core
 PRIOR = (np.array([0.1, -0.2]), np.array([0.5, 2.0]))
 
 
+# Derivatives of rows are checked for every family and link (test_dense_glmm): here each of both
 STORAGES = [("dense", name, link) for name, link in LINKS]
 STORAGES += [("sparse", "binomial", "logit"), ("sparse", "gamma", "log")]
 
@@ -28,7 +29,7 @@ def differences(dense: DenseGeneralized, psi: np.ndarray, count: int, step: floa
     return (out + out.T) / 2
 
 
-@pytest.mark.parametrize(("storage", "name", "link"), STORAGES)
+@pytest.mark.parametrize(("storage", "name", "link"), covering(STORAGES))
 def test_hessian_is_that_of_differences(storage: str, name: str, link: str) -> None:
     dense, psi = simulated(name, link)
     model = compiled(dense, storage=storage)

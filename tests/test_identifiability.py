@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from structures import STRUCTURES
+from conftest import seldom
+from structures import MORE_WIDTHS, STRUCTURES
 
 import lmmfast
 from lmmfast import LMM, CrossProducts, DataError, IdentifiabilityWarning, LmmWarning, Spec, lmer
@@ -238,7 +239,7 @@ def test_nothing_is_said_without_reason(formula: str) -> None:
         assert made.unidentified == () and said == []
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", seldom(STRUCTURES, MORE_WIDTHS))
 def test_rank_of_the_parts(name: str) -> None:
     """Something is found exactly where the parts, as n x n matrices, are dependent."""
     problem = STRUCTURES[name][0]

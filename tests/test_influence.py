@@ -7,16 +7,17 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import close
+from conftest import close, seldom
 from dense import Problem
-from structures import STRUCTURES
-from test_kernels import both, every
+from structures import MORE_WIDTHS, STRUCTURES
+from test_kernels import both
 
 import lmmfast
 from lmmfast import LMM, datasets, lmer
 from lmmfast.inference.rows.deletion import Deletion
 from lmmfast.inference.rows.influence import without
 
+every = pytest.mark.parametrize("name", seldom(STRUCTURES, MORE_WIDTHS))
 DENSE = 1e-9  # of deletions at given theta, relative to the largest
 # What theta = the fit's costs in dfbetas (units of a standard error), and what one step leaves,
 # where a level holds 1 / 18 (sleepstudy) to 1 / 56 of the rows.

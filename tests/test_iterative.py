@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense import Problem
 from structures import problem
 from test_kernels import largest
@@ -66,16 +66,19 @@ def nested(
     return problem(rng, codes, list(widths), fixed=2)
 
 
-@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 @pytest.mark.parametrize(
-    ("chain", "trailing", "widths"),
-    [
-        ((60, 12), (8,), (1, 1, 1)),
-        ((60, 12), (4,), (2, 1, 2)),
-        ((60, 12), (2,), (1, 4, 3)),
-        ((80, 20, 10), (6,), (1, 2, 1, 1)),
-        ((80, 40, 10), (2, 2), (4, 1, 1, 2, 1)),
-    ],
+    ("chain", "trailing", "widths", "reml"),
+    covering(
+        (*shape, reml)
+        for shape in [
+            ((60, 12), (8,), (1, 1, 1)),
+            ((60, 12), (4,), (2, 1, 2)),
+            ((60, 12), (2,), (1, 4, 3)),
+            ((80, 20, 10), (6,), (1, 2, 1, 1)),
+            ((80, 40, 10), (2, 2), (4, 1, 1, 2, 1)),
+        ]
+        for reml in (True, False)
+    ),
 )
 def test_chains_of_nested_factors_are_eliminated_too(
     chain: tuple[int, ...], trailing: tuple[int, ...], widths: tuple[int, ...], reml: bool

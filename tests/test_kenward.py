@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, seldom
 from dense import Problem
 from reference_data import reference, reference_names
 from scipy import stats
-from structures import STRUCTURES
+from structures import MORE_WIDTHS, STRUCTURES
 from test_kernels import estimates_at, thetas
 from test_reference import fit_reference
 
@@ -159,7 +159,7 @@ def definition_f(
     return df / (E * (df - 2)) * wald, q, df
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", seldom(STRUCTURES, MORE_WIDTHS))
 @pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
 def test_definition(name: str) -> None:
     """At points that are no optimum, singular ones too."""
@@ -181,7 +181,8 @@ def test_definition(name: str) -> None:
         close(own.df(L), [own.f(row)[2] for row in L], own.df(L), 1e-10)
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+# 153 parameters take as long as all the others
+@pytest.mark.parametrize("name", seldom(STRUCTURES, [*MORE_WIDTHS, "single-17-full"]))
 @pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
 def test_observed_information(name: str) -> None:
     """At the optimum: the definition with the observed information, or a refusal."""

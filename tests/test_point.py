@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense import Problem, Term
 from structures import STRUCTURES
 
@@ -167,8 +167,10 @@ def changes_of_covariance(problem: Problem, model: LMM) -> list[np.ndarray]:
     return G
 
 
-@exact
-@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    ("name", "storage", "reml"),
+    covering((*case.values, reml) for case in cases() for reml in (True, False)),
+)
 def test_hessian(name: str, storage: str, reml: bool) -> None:
     """Gradient and Hessian in the entries of covariance matrices, singular ones too."""
     problem, _ = STRUCTURES[name]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import covering
 from dense_residual import Dense
 
 from lmmfast import _core
@@ -83,8 +84,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "deviations", "kind"), CASES)
-@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "deviations", "kind", "reml"),
+    covering([(*case, reml) for case in CASES for reml in (True, False)], together=2),
+)
 def test_criterion_and_slopes(shape: str, deviations: str, kind: str, reml: bool) -> None:
     own, given = problem(1, shape, deviations, kind, reml, weighted=reml)
     for storage in ("dense", "sparse") if shape in ("crossed", "three") else ("auto",):

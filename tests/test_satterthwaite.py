@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense import Problem
 from reference_data import reference, reference_names
 from structures import STRUCTURES
@@ -194,13 +194,14 @@ def definition(problem: Problem, fit: lmmfast.LMMFit, L: np.ndarray) -> tuple[np
     return np.array(df), (free, covariance)
 
 
-@both
+SMALL = [
+    *("single-1-full", "single-3-diag", "single-4-full", "designed-1-1", "sparse-1-1"),
+    *("nested-2-1", "no-fixed", "no-fixed-weighted"),
+]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        *("single-1-full", "single-3-diag", "single-4-full", "designed-1-1", "sparse-1-1"),
-        *("nested-2-1", "no-fixed", "no-fixed-weighted"),
-    ],
+    ("name", "reml"), covering((name, reml) for name in SMALL for reml in (True, False))
 )
 @pytest.mark.filterwarnings("ignore::lmmfast.LmmWarning")
 def test_definition(name: str, reml: bool) -> None:
