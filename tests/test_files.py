@@ -226,7 +226,7 @@ def test_names_of_no_files(given: object, message: str) -> None:
 @pytest.mark.parametrize("held", [True, False])
 def test_columns_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
     """As in a data frame: refused where the formula names them, else they do no harm."""
-    monkeypatch.setattr("lmmfast.sources.fit.fits_in_memory", lambda paths: held)
+    monkeypatch.setattr("lmmfast.sources.streamed.fits_in_memory", lambda paths: held)
     path, data = tmp_path / "twice.csv", sleep()
     twice = pd.DataFrame({"a": data["Reaction"] + 1, "b": "", "c": data["Days"]})
     for names in (["note", "Days.1", "note"], ["", "note", ""]):
@@ -243,7 +243,7 @@ def test_columns_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, he
 def test_a_dot_stands_for_the_other_columns_of_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch, held: bool, name: str
 ) -> None:
-    monkeypatch.setattr("lmmfast.sources.fit.fits_in_memory", lambda paths: held)
+    monkeypatch.setattr("lmmfast.sources.streamed.fits_in_memory", lambda paths: held)
     assert_same(lmer("Reaction ~ . - Subject + (Days | Subject)", folder / name), wanted())
     with pytest.warns(LmmWarning, match="stands for all columns") as said:
         plan("Reaction ~ . + (Days | Subject)", folder / name)

@@ -226,7 +226,7 @@ def test_no_variance_is_exactly_zero(columns: int, reml: bool) -> None:
 
 @pytest.mark.parametrize("columns", [1, 2])
 def test_zeros_of_many_rows_promise_nothing(columns: int) -> None:
-    """The slope at the floor grows with the rows; what it predicts is not to be had."""
+    """The slope at the floor grows with the rows; what it predicts is not available."""
     rng = np.random.default_rng(1)
     codes = np.repeat(np.arange(4000), 5)
     z = np.column_stack([np.ones(20_000), np.tile([-2.0, -1.0, 0.0, 1.0, 2.0], 4000)])[:, :columns]

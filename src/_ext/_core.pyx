@@ -64,7 +64,7 @@ class Unsolved(NotPositiveDefinite):
 
 
 class Unavailable(NotImplementedError):
-    """Not to be had with the storage that was asked for."""
+    """Not available with the storage that was asked for."""
 
 
 cdef int check(lmm_status status) except -1:

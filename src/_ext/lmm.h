@@ -42,11 +42,11 @@ typedef enum {
     LMM_NOTPOSDEF,   /* the criterion is not finite at the starting value             */
     LMM_NOVARIANCE,  /* y is a linear combination of X: no residual variance is left  */
     LMM_DEPENDENT,   /* columns of a random term are linearly dependent (lmm_report)  */
-    LMM_UNAVAILABLE, /* not to be had with this storage                               */
+    LMM_UNAVAILABLE, /* not available with this storage                               */
     LMM_TOOLARGE,    /* the memory would exceed the caller's limit (lmm_report.bytes) */
-    LMM_UNSOLVED,    /* the iterations of an iterative model did not converge        */
-    LMM_NOTFINITE,   /* the derivatives of the criterion are not finite              */
-    LMM_EXACT        /* the residual variance went to zero on the way                */
+    LMM_UNSOLVED,    /* the iterations of an iterative model did not converge         */
+    LMM_NOTFINITE,   /* the derivatives of the criterion are not finite               */
+    LMM_EXACT        /* the residual variance went to zero on the way                 */
 } lmm_status;
 
 typedef struct { /* LAPACK and BLAS, Fortran calling convention; copied at set-up     */
@@ -448,7 +448,7 @@ typedef struct {        /* fits of many responses, one row each, in their order 
     double *sigma;      /* count                                                                      */
     double *beta, *se;  /* count x p                                                                  */
     double *variance;   /* count x r      of the contrasts, sigma^2 included                          */
-    double *df;         /* count x r      Satterthwaite's; nan where they are not to be had           */
+    double *df;         /* count x r      Satterthwaite's; nan where they are not available           */
 } lmm_fits;
 
 /* A fit to each response: no result depends on the others. r contrasts L (r x p, row-major) of each; df NULL:

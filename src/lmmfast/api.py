@@ -64,9 +64,9 @@ def lmer(
         lme4's syntax: ``"rt ~ cond + (1 + cond | subj) + (1 | item)"``. ``||`` sets every
         correlation of its term to zero, those among the columns of a factor too (lme4 keeps them).
         ``ar1(0 + time | subj)``, ``cs``, ``toep``, ``exp(0 + x + y | g)`` and others say what
-        covariance the columns of a term have: `lmmfast.structures`. Those with one standard
-        deviation for each column have a common one with ``hom=TRUE``, ar1 the other way round with
-        ``hom=FALSE``; left of the bar of exp, gau, mat and ou stand the coordinates of the rows.
+        covariance the columns of a term have: `lmmfast.structures`. ``hom=TRUE`` gives cs, toep, ad
+        and diag one standard deviation for all columns, ``hom=FALSE`` gives ar1 one for each. The
+        coordinates of the rows stand left of the bar of exp, gau, mat and ou.
         ``(1 | mm(a, b))``, ``mm(a, b, weights=cbind(w1, w2))``: rows with several levels of one
         factor, whose weights are made to sum to one unless ``scale=FALSE`` (data in memory).
         Of cross-products the formula and the rows are known: ``lmer(cross)``.
@@ -120,8 +120,8 @@ def lmer(
         Covariance parameters that are held: ``{"theta": {"Subject.Days.Intercept": 0}}``, or all of
         theta in order, None for what is estimated: ``{"theta": [0.9, None, 0.2]}``. theta is of
         ``T`` with Cov(b) = sigma^2 T T', its names are ``fit.model.theta_names``. The certificate
-        is within the constraint; held parameters are no parameters to tests and criteria. "sigma"
-        is the residual standard deviation (of a row with weight 1).
+        is within the constraint; tests and criteria do not count held parameters. "sigma" is the
+        residual standard deviation (of a row with weight 1).
     sigma : float, optional
         Short for ``fixed={"sigma": sigma}``: 1 with ``weights=1 / variance`` in meta-analyses.
     ties : list of tuples of str, optional
@@ -232,7 +232,7 @@ def glmer(
     family : str, family of lmmfast or statsmodels, or `CustomFamily`, default "binomial"
         "binomial", "poisson", "negativebinomial" (variance mu + mu^2 / size), "gamma" (variance
         dispersion mu^2), "inversegaussian" (dispersion mu^3), "gaussian", "ordered" (cumulative
-        link model with thresholds in the place of the intercept), "beta", "betabinomial", "nb1",
+        link model with thresholds in place of the intercept), "beta", "betabinomial", "nb1",
         "truncatedpoisson", "truncatednegativebinomial"; other packages' names are understood,
         "nbinom2" for one.
     link : str, optional
@@ -275,10 +275,11 @@ def glmer(
         alone, and likelihoods are not compared.
     accuracy : {"laplace", "second-order"}, default "laplace"
         "second-order" has the next order of Laplace's approximation in the likelihood (Shun &
-        McCullagh 1995): for any random effects, and of use where levels have few rows; see
-        ``fit.approximation()``. Standard errors are those of that likelihood, by second differences
-        of the correction; where these would take more than some seconds they are Laplace's, and the
-        summary says so. Only with nagq=1 and observed information.
+        McCullagh 1995): for crossed factors too, whose levels are not related, and of use where
+        levels have few rows; see ``fit.approximation()``. Standard errors are those of that
+        likelihood, by second differences of the correction; where these would take more than some
+        seconds they are Laplace's, and the summary says so. Only with nagq=1 and observed
+        information.
     reml : bool, default False
         Restricted likelihood, as glmmTMB's REML=TRUE: Laplace's approximation goes over the fixed
         effects, too, which have a flat prior: for few groups and many fixed effects. Not with nagq,

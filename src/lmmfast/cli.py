@@ -46,7 +46,8 @@ class CommandError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: exit code 0, 2 for errors in command or data, 130 for Ctrl-C."""
+    """Run the command line. Exit code: 0; 1 where `verify` finds something else than was saved;
+    2 for errors in command or data; 130 for Ctrl-C, 141 where nobody reads the output any more."""
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int | None] = args.run
     try:
@@ -329,8 +330,8 @@ def options_of(args: argparse.Namespace) -> dict[str, str]:
 
 def file_data(args: argparse.Namespace) -> Any:
     """The data of the files that the arguments name: a frame, or what `lmer` streams."""
-    from .sources.fit import numeric_names
     from .sources.open import files_source
+    from .sources.streamed import numeric_names
 
     path, options = args.path, options_of(args)
     text = Text(**options)

@@ -69,7 +69,7 @@ class RankDeficientWarning(LmmWarning):
 
 
 class NumbersAsTextWarning(LmmWarning):
-    """A predictor is text, but its entries are numbers: nearly all of them, or all."""
+    """A predictor is text, but all its entries are numbers or spellings of missing values."""
 
 
 class DoubleBarWarning(LmmWarning):

@@ -138,7 +138,7 @@ class Labelled(Reported):
         ----------
         L : array, str, dict, DataFrame or (array, values)
             As for `t_test`.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
             As for `t_test`; "z" makes it a chi-squared test.
 
         Returns

@@ -30,7 +30,7 @@ class MMRM(RepeatedModel):
         ----------
         reml : bool, default True
             Restricted likelihood; False for the likelihood.
-        ddf : str
+        ddf : str, default "kenward-roger"
             As for `lmmfast.mmrm`.
 
         Returns
@@ -107,7 +107,7 @@ def mmrm(
     ddf : str, default "kenward-roger"
         Degrees of freedom of tests where none are asked for: "kenward-roger" (from the observed
         information, as SAS), "kenward-roger-linear", "satterthwaite", "between-within", "residual",
-        "z". By maximum likelihood Satterthwaite's are in the place of Kenward and Roger's.
+        "z". By maximum likelihood Satterthwaite's are in place of Kenward and Roger's.
     weights : str or (n,) array, optional
         The covariance of rows s and t of a subject is Sigma_st / sqrt(w_s w_t).
     offset : str or (n,) array, optional

@@ -252,7 +252,7 @@ class MMRMFit(Labelled, Saved):
             Kenward and Roger's have their adjusted covariance, from the
             observed information, as SAS; "-linear" leaves out the term of second derivatives of the
             covariance matrix. Default: what the fit was given; of fits by maximum likelihood
-            Satterthwaite's in the place of Kenward and Roger's.
+            Satterthwaite's in place of Kenward and Roger's.
 
         Returns
         -------
@@ -546,7 +546,7 @@ class MMRMFit(Labelled, Saved):
 
         Parameters
         ----------
-        cond_var : bool
+        cond_var : bool, default False
             Not read.
 
         Raises

@@ -88,7 +88,7 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
         parameters : {"fixed", "random", "all"} or list of str, default "fixed"
             Random: standard deviations, correlations and sigma. Names are the row names, for
             example "sd(Days | Subject)", "cor(Intercept, Days | Subject)", "sigma".
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
             Wald intervals of fixed effects: as for `t_test`.
         alpha : float, optional
             statsmodels' way to say it: ``alpha=0.05`` for ``level=0.95``.
@@ -263,7 +263,7 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
         ----------
         correlation : bool, optional
             Show the correlations of the fixed effects. Default: when there are 2 to 8 of them.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
             Degrees of freedom of the tests, as for `t_test`. On singular fits the two may differ
             much: Satterthwaite's holds what is zero at zero, Kenward and Roger's does not.
 

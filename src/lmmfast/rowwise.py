@@ -347,7 +347,7 @@ class Rowwise(Fit):
             observation there.
         level : float, default 0.95
             Coverage of the interval.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
             Of ``re_form="none"``, as for `t_test`. Conditional predictions have no degrees of
             freedom (normal distribution), or the residual ones with "residual".
         weights : float, array, Series or str, optional

@@ -9,7 +9,7 @@
 
 /* state.c: evaluate, then derivatives of the same T in the entries of Sigma = T T' (whitened, lower triangles
    in the order of theta): slope, average information A, and E, what A lacks of the Hessian (NULL: not wanted;
-   0: not to be had, for memory); or what a reading needs at the theta where the model stands: T with such
+   0: not available, for memory); or what a reading needs at the theta where the model stands: T with such
    zeros, at least this state, and the trailing factor if `factor` */
 double degrees(const lmm_model *m, int reml);
 double evaluate(lmm_model *m, int reml);

@@ -78,7 +78,7 @@ static void gather_lists(lmm_model *m, int k)
     }
 }
 
-/* D += (A_l - N_l'Q_l) T M_l^-1, then B_ll = K_l + K_l Q_l K_l in the place of Q_l and, for a coarser factor,
+/* D += (A_l - N_l'Q_l) T M_l^-1, then B_ll = K_l + K_l Q_l K_l in place of Q_l and, for a coarser factor,
    V_R := B_Rl = -V_R K_l */
 INLINE void invert_levels(const int p, lmm_model *m, int k)
 {

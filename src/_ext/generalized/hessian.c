@@ -222,7 +222,7 @@ static void change_of_modes(const glmm_model *g, const factor *f, const double *
     }
 }
 
-/* The user's df/dTheta = 2 Cinv'S T of every factor: its change, dS in the place of S a step away */
+/* The user's df/dTheta = 2 Cinv'S T of every factor: its change, dS in place of S a step away */
 static void change_in_theta(second *s, const double *dS)
 {
     const layout *lay = &s->g->m->layout;

@@ -9,7 +9,7 @@
    log|M|).
 
    At the mode u = Lambda'c. Where levels are related, b = Lambda u with u ~ N(0, K (x) I): u'(K^-1 (x) I) u
-   is in the place of u'u, and K c in that of c where effects are made of it. */
+   is in place of u'u, and K c in that of c where effects are made of it. */
 
 #include "base/small.h"
 #include "generalized/state.h"

@@ -123,7 +123,7 @@ static void back_from_node(const glmm_model *g, const double *x, const double *s
     }
 }
 
-/* M^ in the place of L^, then T M^ T' in `blocks`; D += A T M^ */
+/* M^ in place of L^, then T M^ T' in `blocks`; D += A T M^ */
 static void back_from_factor(const glmm_model *g, double *Lbar, double *blocks, double *D)
 {
     const factor *f = &g->m->layout.f[0];

@@ -97,7 +97,7 @@ void pass_leverages(glmm_model *g); /* h;  s := Z'(-d3 h)                       
  * another */
 void pass_slopes(glmm_model *g, const double *t, const double *d1);
 /* of one factor's levels: sums of l at effects b; c := Z'l' there, mean += share l', fx -= 2 share l_x; h and
-   s from blocks in the place of B */
+   s from blocks in place of B */
 void pass_node(glmm_model *g, const double *b, double *sums);
 void pass_node_slopes(glmm_model *g, const double *b, const double *share, double *c, double *mean);
 void pass_node_leverages(glmm_model *g, const double *blocks);
@@ -138,7 +138,7 @@ void add_prior(glmm_model *g);
 void add_prior_slope(glmm_model *g);
 void add_prior_curvature(const glmm_model *g, ptrdiff_t n, ptrdiff_t first, double *H);
 
-/* quadrature.c: in the place of laplace and slopes; T is triangular. LMM_NOTPOSDEF */
+/* quadrature.c: in place of laplace and slopes; T is triangular. LMM_NOTPOSDEF */
 lmm_status node_sum(glmm_model *g);
 void node_slopes(glmm_model *g);
 ptrdiff_t node_count(const glmm_model *g); /* of all directions */

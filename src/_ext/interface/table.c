@@ -21,7 +21,7 @@ const char *lmm_words(lmm_status status)
     case LMM_NOVARIANCE: return "the response is a linear combination of X: no residual variance is left";
     case LMM_DEPENDENT:
         return "columns of a random term are linearly dependent (factor and column: the report)";
-    case LMM_UNAVAILABLE: return "not to be had with this storage";
+    case LMM_UNAVAILABLE: return "not available with this storage";
     case LMM_TOOLARGE: return "the memory needed would exceed the limit (bytes: the report)";
     case LMM_UNSOLVED: return "the iterations of an iterative model did not converge";
     case LMM_NOTFINITE: return "the derivatives of the criterion are not finite";

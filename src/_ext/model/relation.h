@@ -3,9 +3,9 @@
 
      c ~ N(0, sigma^2 K (x) I),   M = Lambda'A Lambda + K^-1 (x) I,   log|M| + p log|K|
 
-   in the place of M = Lambda'A Lambda + I and log|M|. Levels of such a factor meet in M without a row that
+   in place of M = Lambda'A Lambda + I and log|M|. Levels of such a factor meet in M without a row that
    has them both, so it is never eliminated. B = Lambda M^-1 Lambda' and V^-1 are what they were; where a sum
-   over levels has g g' of g = Z'Py, it has L'g g'L now, and in the place of g in a direction dSigma g stands
+   over levels has g g' of g = Z'Py, it has L'g g'L now, and in place of g in a direction dSigma g stands
    K g. */
 
 #ifndef LMM_RELATION_H

@@ -10,7 +10,7 @@
      A(Sigma) = sum_P sum_(t<=s) (Sigma_P^-1)_ts D_P[t,s],     C = A_xx,  beta = C^-1 A_xy,  r^2 = A_yy -
    A_xy'beta, f  = sum_P n_P log|Sigma_P| + [REML] log|C| + r^2, S  = sum_P [ n_P W - G ],  W = Sigma_P^-1,  G
    = W <F, D_P> W,  F = [REML] C^-1 + w w',  w = (-beta, 1): f_i  = tr(S Sigma_i),                    A_i: as
-   A, of -W Sigma_i W in the place of W f_ij = tr(S Sigma_ij) + sum_P tr((2 G - n_P W) Sigma_i W Sigma_j) - 2
+   A, of -W Sigma_i W in place of W f_ij = tr(S Sigma_ij) + sum_P tr((2 G - n_P W) Sigma_i W Sigma_j) - 2
    w'A_i C^-1 A_j w - [REML] tr(C^-1 A_i C^-1 A_j).
 
    The sums are additive over subjects, and so over chunks of rows. */

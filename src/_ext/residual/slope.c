@@ -168,7 +168,7 @@ static void project_directions(lmm_model *m, parts *a, double *square)
     }
 }
 
-/* Z'P c_j in the place of Z'V^-1 c_j; square: now c_j'P c_k */
+/* Z'P c_j in place of Z'V^-1 c_j; square: now c_j'P c_k */
 static void without_fixed(const lmm_model *m, parts *a, double *square)
 {
     const layout *lay = &m->layout;

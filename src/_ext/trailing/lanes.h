@@ -106,7 +106,7 @@ double quadrature(const iterative *it, const lmm_model *m, const block *b, int i
 
 /* probes.c: V and the probes, and from factorize on what they give */
 void draw_probes(iterative *it, const lmm_model *m);
-int refine_directions(iterative *it, lmm_model *m); /* V, one round better; 1: not to be had */
+int refine_directions(iterative *it, lmm_model *m); /* V, one round better; 1: not available */
 void scale_directions(iterative *it, lmm_model *m);
 void project_signs(ptrdiff_t n, const uint8_t *sign, const double *V, double *u);
 void estimate_logarithm(iterative *it, lmm_model *m);

@@ -20,7 +20,7 @@ typedef struct {
     void (*free)(trailing *t);
     /* scratch for so many threads; it does not shrink. LMM_NOMEM: as before */
     lmm_status (*threads)(trailing *t, const lmm_model *m, int threads);
-    /* memory, so that invert leaves the factor: solve works after it too; NULL: not to be had */
+    /* memory, so that invert leaves the factor: solve works after it too; NULL: not available */
     lmm_status (*spare)(trailing *t, const lmm_model *m);
     /* A is known, or known anew: what stays as long as A does; NULL: nothing */
     void (*begin)(trailing *t, const lmm_model *m);

@@ -222,7 +222,7 @@ def build(
     besides the known ones. With `patsy`, order of columns and default contrasts are patsy's (those
     of statsmodels) instead of R's. `learned` is the memory of another design: what its expressions
     learned is not learned anew. `kind` says what the response of a generalized model is, see
-    `Outcome`; an ordered one has thresholds in the place of an intercept. `relationship` has the
+    `Outcome`; an ordered one has thresholds in place of an intercept. `relationship` has the
     relationships of levels by grouping factor, see `relate`. `dispersion`
     and `residual` are as `lmer` has them.
     """

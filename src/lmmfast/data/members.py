@@ -81,7 +81,7 @@ class Members(Frozen, arrays=("ptr", "level", "weight", "unseen")):
         most = int(count.max(initial=0))
         if most > MOST_SLOTS:
             raise FitError(
-                f"{what} is not to be had where the effect of one row is a sum over {most} levels: "
+                f"{what} is not available where the effect of one row is a sum over {most} levels: "
                 f"{MOST_SLOTS} at most"
             )
         for s in range(most):

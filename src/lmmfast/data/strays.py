@@ -102,19 +102,18 @@ class Strays:
 def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> Strays | None:
     """Whether a text column should have been numeric.
 
-    It should where its entries are numbers but for a few: words (no numbers and no spelling of
-    missing values) in fewer than a quarter of the entries, and no more than 3 distinct ones, or 1
-    for 20 distinct numbers ("10a", "10b" ... are ids); and where
+    Words are entries that are neither numbers nor spellings of missing values. A column with words
+    in a quarter of its entries is a factor, and so is one with more than 3 distinct words and more
+    than 1 for 20 distinct numbers ("10a", "10b" ... are ids). Any other one should be numeric
 
-    - there are more than 10 distinct numbers, and either something that is none (a word, "NA",
-      "?", "1,5"), or nothing but numbers of which most have decimals, or more distinct ones than
-      half of the rows; or
-    - nothing but numbers, of which there are more than 10 or some have decimals, or 10 or fewer of
-      them and spellings of missing values in at most half of the entries (`surely` is false then:
-      they may be labels).
+    - `surely`, where there are more than 10 distinct numbers, and besides something that is none (a
+      word, "NA", "?", "1,5"), or decimals in most of them, or more distinct ones than half of the
+      rows;
+    - probably, for they may be labels, where there is nothing but numbers, more than 10 or some
+      with decimals; or few numbers, and spellings of missing values in at most half of the entries.
 
-    Anything else is a factor: words, few digit strings (as ``astype(str)`` makes of codes), numbers
-    with zeros before them ("01"). So is a declared categorical.
+    Anything else is a factor: few digit strings (as ``astype(str)`` makes of codes), numbers with
+    zeros before them ("01"). So is a declared categorical.
 
     A column without codes counts each level once; `rows` (n) are the positions of its rows in the
     data, for messages.

@@ -88,8 +88,8 @@ class RandomTerm(Frozen, arrays=("levels",)):
         are not in memory, or have several."""
         if self.several:
             raise FitError(
-                f"rows have several levels of {self.group}: this is not to be had, it takes the "
-                "one level that each row has",
+                f"rows have several levels of {self.group}: this is not available, for it takes "
+                "the one level that each row has",
                 variable=self.group,
                 term=self.label,
             )

@@ -38,7 +38,7 @@ class CustomCovariance:
     second_derivatives : callable, optional
         Of phi: d2Sigma / dphi_i dphi_j, (nphi, nphi, p, p). Default: by differences of the
         derivatives, or of Sigma.
-    nonnegative : int
+    nonnegative : int, default 0
         So many of the first parameters are kept at 0 or above; the function has to be smooth a
         little below, too. Default 0.
 

@@ -127,7 +127,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     free : Free or None
         What could move, where parameters were held or tied; None: all of them.
     phi : (nphi,) array or None
-        Where a term has a covariance structure, what the fit moved in the place of theta: by term,
+        Where a term has a covariance structure, what the fit moved in place of theta: by term,
         the parameters of the structure (`data.structures`), of other terms their part of theta.
     lost : int
         Parameters of covariance structures that no response identifies: they do not count.

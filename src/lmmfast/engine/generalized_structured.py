@@ -1,5 +1,5 @@
 """A generalized model with covariance structures in what its fit moves: xi = (phi, beta, x), phi
-the structures' parameters in the place of theta.
+the structures' parameters in place of theta.
 
 With J = dpsi/dxi, the criterion's slope in xi is J'g and its second derivatives are
 

@@ -98,7 +98,7 @@ def normal_mean(
     eta, v : (n,) arrays or of any one shape
     strip : float
         Half width of the strip, in units of eta.
-    reach : float
+    reach : float, default 8.5
         The nodes are within this many standard deviations.
 
     Returns

@@ -133,7 +133,7 @@ class Model(Machine):
         reml : bool, default True
             Restricted likelihood; False for the likelihood.
         gradient, hessian : bool, default False
-            Whether to return derivatives too. In the place of the Hessian stands the average
+            Whether to return derivatives too. In place of the Hessian stands the average
             information of Gilmour, Thompson and Cullis (1995) in theta, plus its boundary term,
             which equals it in expectation, not exactly.
 

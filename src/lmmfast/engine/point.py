@@ -47,7 +47,7 @@ WORDS: dict[type[BaseException], str] = {  # for what the compiled model refuses
 }
 
 RESIDUAL_STRUCTURE = (
-    "this is not to be had for models with a residual structure (dispersion=, residual=): fit the "
+    "this is not available for models with a residual structure (dispersion=, residual=): fit the "
     "model without it, or ask for something else"
 )
 
@@ -74,7 +74,7 @@ class Point:
     ------
     FitError
         By every reading: when the criterion is not finite at theta, or when what is asked for is
-        not to be had with the model's storage.
+        not available with the model's storage.
     ValueError
         When theta has another length, or values that are not finite.
     """

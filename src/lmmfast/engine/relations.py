@@ -79,7 +79,7 @@ def common_variance(term: RandomTerm, what: str) -> float:
 
 
 def refuse_related(design: Design, what: str, instead: str = "") -> None:
-    """FitError where levels of a grouping factor are related; `what` is not to be had then, but
+    """FitError where levels of a grouping factor are related; `what` is not available then, but
     perhaps something `instead`."""
     groups = related_groups(design.terms)
     if groups:
@@ -91,7 +91,7 @@ def refuse_related(design: Design, what: str, instead: str = "") -> None:
 
 
 def refuse_several(design: Design, what: str, instead: str = "") -> None:
-    """FitError where rows have several levels of a factor; `what` is not to be had then."""
+    """FitError where rows have several levels of a factor; `what` is not available then."""
     groups = [term.group for term in design.terms if term.several]
     if groups:
         raise FitError(

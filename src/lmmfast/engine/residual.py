@@ -40,7 +40,7 @@ _CONFOUNDED = (
     "estimated beside the other; take one of them out"
 )
 _WIDE = (
-    "dispersion= and residual= are not to be had beside a covariance structure of so many columns: "
+    "dispersion= and residual= are not available beside a covariance structure of so many columns: "
     "leave out one of the two, or take fewer columns"
 )
 _ABSENT = "rows cannot be left out one by one of a model with a residual structure: fit it anew"
@@ -237,7 +237,7 @@ class ResidualModel(Model):
 
         Parameters
         ----------
-        delta : (ndelta,) array
+        delta : (ndelta,) array, optional
             As ``fit.estimates.delta``.
         """
         if delta is None:
@@ -281,7 +281,7 @@ def _check_terms(design: Design) -> None:
     for term in design.terms:
         if term.several:
             raise FitError(
-                "dispersion= and residual= are not to be had beside a random term with several "
+                "dispersion= and residual= are not available beside a random term with several "
                 f"levels in a row, as {term.term}: leave out one of the two",
                 variable=term.group,
             )

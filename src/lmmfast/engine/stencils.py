@@ -58,9 +58,9 @@ def differences(
     step : (n,) array
         The longest step of each row. Shorter ones are taken where differences of lower order
         disagree by more than rounding, or values are not finite.
-    noise : float
+    noise : float, optional
         Relative error of the values.
-    tries : int
+    tries : int, default 8
         Different steps.
 
     Returns

@@ -41,7 +41,7 @@ _STATEMENTS = {
     **dict.fromkeys(("for", "while", "repeat"), "loops have no meaning in formulas"),
     **dict.fromkeys(("function", "lambda"), "functions cannot be defined in formulas"),
 }
-LOOKALIKES = {  # what word processors and papers have in the place of other characters
+LOOKALIKES = {  # what word processors and papers have in place of other characters
     **dict.fromkeys("\u223c\u02dc\u301c\uff5e", "~"),
     **dict.fromkeys("\u2212\u2013\u2014\u2010\u2011\uff0d", "-"),
     **dict.fromkeys("\u2223\u01c0\u2502\uff5c", "|"),

@@ -106,7 +106,7 @@ def _is_bar(node: Node) -> bool:
 
 
 def _refuse_bars(tree: Node, text: str, but: Node | None = None) -> None:
-    """What stands in the place of a covariance term, or beside the one, and is none."""
+    """What stands in place of a covariance term, or beside the one, and is none."""
     for node in walk(tree):
         if but and but.start <= node.start and node.end <= but.end:
             continue

@@ -172,7 +172,7 @@ def without_residual_structure(fit: Any, what: str) -> None:
     """FitError where `what` does not know of the residual structure of the fit."""
     if fit.design.residual is not None:
         raise FitError(
-            f"{what} is not to be had for fits with a residual structure (dispersion=, residual=)"
+            f"{what} is not available for fits with a residual structure (dispersion=, residual=)"
         )
 
 

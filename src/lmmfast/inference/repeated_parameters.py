@@ -1,5 +1,5 @@
 """Covariance structures in the parameters in which they are reported: standard deviations,
-correlations, ranges; and in those of SAS, variances in the place of deviations."""
+correlations, ranges; and in those of SAS, variances in place of deviations."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def run_job(
         File that holds what is done; a later run with the same file goes on from there.
     done : int, default 0
         Replicates of earlier jobs in the same checkpoint.
-    what, unit : str
+    what, unit : str, defaults "fit" and "replicates"
         What bars call the work and its replicates.
 
     Returns

@@ -67,7 +67,7 @@ def design(
         numpy Generator that returns true for each row that is lost.
     balanced : bool, default True
         Refuse counts that cannot be shared out evenly. False: as evenly as possible.
-    subject, item : str
+    subject, item : str, defaults "subj" and "item"
         Names of these columns.
     seed : int, optional
         Of the dropout. Default: a new one, kept in ``frame.attrs["seed"]``.

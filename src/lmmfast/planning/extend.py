@@ -41,7 +41,7 @@ def extend(
     ----------
     data : table, fit of `lmer` or `glmer`, or Study
         Whose rows are repeated, or left out.
-    along : str
+    along : str, optional
         Column whose levels are counted: ``along="subj", to=60``.
     within : str or list of str, optional
         In place of `along`: columns that make cells, each of which gets `to` rows, its own repeated

@@ -75,7 +75,7 @@ SHARED = {
 
 
 def pictured(function: Called) -> Called:
-    """The function, whose docstring has the shared paragraphs in the place of their names."""
+    """The function, whose docstring has the shared paragraphs in place of their names."""
     for name, paragraph in SHARED.items():
         function.__doc__ = (function.__doc__ or "").replace(name, paragraph)
     return function

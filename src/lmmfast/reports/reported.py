@@ -218,7 +218,7 @@ class Reported(Fit, Column):
         Parameters
         ----------
         numbers : bool, default False
-            Estimates in the place of symbols, with the digits of the summary.
+            Estimates in place of symbols, with the digits of the summary.
         short : bool, default False
             Random effects of a term with several columns as one vector, their covariance matrix
             by its name; with `numbers` their standard deviations. Terms with more than four columns

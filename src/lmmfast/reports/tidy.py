@@ -108,7 +108,7 @@ def _parameters(fit: Any, limits: tuple[float, str, Any] | None) -> dict[str, An
 
 
 def _as_variances(columns: dict[str, Any]) -> dict[str, Any]:
-    """Variances and covariances in the place of standard deviations and correlations: errors of
+    """Variances and covariances in place of standard deviations and correlations: errors of
     variances by the delta method, their limits squared; covariances have neither."""
     sd: dict[str, dict[str, float]] = {}
     given = (columns[name] for name in ("group", "term", "estimate"))

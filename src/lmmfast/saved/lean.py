@@ -254,7 +254,7 @@ def _information(fit: Fit) -> Information | None:
     assert isinstance(own, Satterthwaite)
     try:
         root, unknown = own.root, own.unknown
-    except FitError:  # second derivatives are not to be had
+    except FitError:  # second derivatives are not available
         return None
     single = _squares(point, np.eye(p))
     row, column = pairs_of(p)

@@ -240,7 +240,7 @@ class KeptPoint:
     # ---- what needs the model --------------------------------------------------------------------
 
     def solve(self, V: Any) -> NoReturn:
-        """Not to be had."""
+        """Not available."""
         raise no_data(
             "standard errors of predictions that join levels of several grouping factors need "
             "covariances of all pairs of these, which are too many to be kept"
@@ -321,7 +321,7 @@ class KeptModel(PsiMachine):
         return type(self), (self.design, self._core, *own), {"fingerprint": self.fingerprint}
 
     def point(self, *_: Any, **__: Any) -> NoReturn:
-        """Not to be had elsewhere than at the estimates."""
+        """Not available elsewhere than at the estimates."""
         raise no_data("the criterion at other parameters would be needed")
 
     def read_before(self, fit: Fit) -> KeptPoint:
@@ -350,7 +350,7 @@ class KeptModel(PsiMachine):
     # ---- of generalized models -------------------------------------------------------------------
 
     def with_design(self, design: Any, **_: Any) -> NoReturn:
-        """Not to be had."""
+        """Not available."""
         raise no_data("a fit of another design would be needed")
 
     def __getattr__(self, name: str) -> Any:

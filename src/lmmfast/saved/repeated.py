@@ -75,7 +75,7 @@ class _Core(NamedTuple):
     local: Any = None
 
     def evaluate(self, *_: Any) -> NoReturn:
-        """Not to be had."""
+        """Not available."""
         raise no_data("the criterion at other parameters would be needed")
 
 
@@ -131,12 +131,12 @@ class KeptRepeated(RepeatedModel):
     minimize = estimates_at = criterion = _refused
 
     def with_design(self, *_: Any) -> NoReturn:
-        """Not to be had."""
+        """Not available."""
         raise no_data("a fit of another design would be needed")
 
     @property
     def patterns(self) -> NoReturn:  # type: ignore[override]
-        """Not to be had."""
+        """Not available."""
         raise no_data("the visits of each subject would be needed")
 
 
@@ -151,7 +151,7 @@ class KeptRepeatedPoint(RepeatedPoint):
         self._slopes = own.slopes
 
     def products(self, middle: Any) -> NoReturn:
-        """Not to be had: they are sums over subjects."""
+        """Not available: they are sums over subjects."""
         raise no_data(
             "tests by Kenward and Roger, which were not kept: ddf= of fit.save() names what to "
             'keep, as in ddf=["kenward-roger", "kenward-roger-linear"]'

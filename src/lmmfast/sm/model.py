@@ -48,7 +48,7 @@ class MixedLM(Stated):
     exog_vc : dict of dicts, or an object with names, colnames and mats, optional
         Variance components: ``exog_vc[name][group]`` (rows of the group x k) are columns whose
         coefficients are independent with one variance.
-    use_sqrt : bool
+    use_sqrt : bool, default True
         Without effect: theta is always a Cholesky factor.
     missing : {"none", "drop", "raise"}
         "drop" leaves out rows with a missing value in any array, the others are an error.
@@ -166,7 +166,7 @@ class MixedLM(Stated):
         free : MixedLMParams, optional
             Mask: 1 for parameters to be estimated, 0 for those held at their start. The identity as
             ``cov_re`` makes random effects independent.
-        full_output : bool
+        full_output : bool, default False
             Keep the evaluations in ``result.hist``.
         fe_pen, cov_pen : None
             Penalties are not part of lmmfast.
@@ -420,7 +420,7 @@ def mixedlm(
         group, ``groups=np.ones(n)``, crossed factors.
     subset : array, optional
         Rows to use: booleans, positions' labels of the frame's index.
-    use_sparse, use_sqrt : bool
+    use_sparse, use_sqrt : bool, defaults False and True
         Without effect: sparsity is always used, theta is always a Cholesky factor.
     missing : {"drop", "none", "raise"}
         "drop" (default) leaves out rows with a missing value in a variable of the model; the others

@@ -94,7 +94,7 @@ class MixedLMResults(Estimated, Column):
             Another covariance.
         use_f : bool, default False
             F with `df_resid` degrees of freedom instead of chi-squared.
-        scalar : bool
+        scalar : bool, default True
             Without effect: the statistic is a number.
         """
         from ..inference.linear import hypothesis
@@ -125,7 +125,7 @@ class MixedLMResults(Estimated, Column):
             More hypotheses, as for `wald_test`, or pairs of a name and a matrix.
         combine_terms : list of str, optional
             Parts of names: all terms that contain one are tested together, too.
-        scalar : bool
+        scalar : bool, default True
             Without effect: statistics are numbers.
 
         Returns
@@ -255,9 +255,9 @@ class MixedLMResults(Estimated, Column):
         re_ix : int or str
             Which random column of the groups (``vtype="re"``), or the name of a component.
         vtype : {"re", "vc"}
-        num_low, num_high : int
+        num_low, num_high : int, default 5
             Points below and above the estimate.
-        dist_low, dist_high : float
+        dist_low, dist_high : float, default 1.0
             How far they go, in units of the variance.
 
         Returns
@@ -332,7 +332,7 @@ class MixedLMResults(Estimated, Column):
         ----------
         fname : str, path or file
             File to write, a path or an open one.
-        remove_data : bool
+        remove_data : bool, default False
             Forget the data first.
         """
         if remove_data:

@@ -107,7 +107,7 @@ class CrossProducts(Totals):
             Rows in memory, as the spec reads them.
         grow : bool, default True
             Whether new levels of grouping factors are welcome.
-        where : str
+        where : str, default ""
             Where the rows are from, for messages.
 
         Raises

@@ -37,7 +37,7 @@ def design_from(
                 "are read in chunks, as in lmer(formula, 'trials.parquet')"
             ) from error
         return made.made_of(given)
-    from .fit import any_design
+    from .streamed import any_design
 
     structure = dispersion, residual
     made = any_design(formula, data, weights, offset, contrasts, kind, relationship, structure)

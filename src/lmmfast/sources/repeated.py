@@ -33,11 +33,11 @@ from ..formula.repeated import VisitCovariance, covariance_of
 from ..formula.tree import unquoted
 from .cross import CrossProducts
 from .design import design_of
-from .fit import held
 from .open import collected, stream_of
 from .part import Roles
 from .source import Chunk, Source, located
 from .spec import CHANGED, Encoded, Spec, checked_formula, sample_of, surveyed, with_coordinates
+from .streamed import held
 from .survey import Survey
 
 Matrix = NDArray[np.float64]

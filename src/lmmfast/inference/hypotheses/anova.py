@@ -120,7 +120,7 @@ def anova(
     type : {3, 2, 1, "III", "II", "I"}
         Of one fit; SAS's types. 3: each term given all others; 2: given those that do not contain
         it; 1: given those before it.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
         Of one fit: denominator degrees of freedom; "z" gives chi-squared tests, which is what
         generalized models have.
     refit : bool, default True

@@ -130,7 +130,7 @@ class Sigma(Held):
 
 class Deviation(Held):
     """A standard deviation that is sigma times the entry e of theta: z = theta, log sigma^2
-    in the place of e."""
+    in place of e."""
 
     low = 0.0
     zero_at = (0.0,)

@@ -89,7 +89,7 @@ def emmeans(
         "scheffe", "holm", "bonferroni", "sidak", "fdr" or "none". Default: "tukey" for pairs,
         "holm" for comparisons with a control, "consec" and "mean_chg", "fdr" for "eff" and
         "del.eff", else "none". Tukey's for anything but pairs becomes "sidak", as in R.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
         As for ``Fit.t_test``.
     level : float, default 0.95
         Coverage of the intervals.

@@ -103,7 +103,7 @@ def joint_tests(
         Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
     by : str or list of str, optional
         Variables within whose levels effects are tested.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
         As for ``Fit.t_test``.
 
     Returns

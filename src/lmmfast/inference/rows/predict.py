@@ -253,7 +253,7 @@ def new_random(
             elif new_levels == "sample":
                 if isinstance(codes, Members):
                     raise FitError(
-                        f'new_levels="sample" is not to be had for {terms[i].group}, of which rows '
+                        f'new_levels="sample" is not available for {terms[i].group}, of which rows '
                         'have several levels: "population" takes new ones as zero',
                         variable=terms[i].group,
                     )

@@ -60,7 +60,7 @@ def drop1(
         F tests in the fitted model, as lmerTest's (of generalized models Wald's chi-squared tests),
         or likelihood ratios of models fitted by maximum likelihood with and without the term, as
         lme4's. Default: "F", of generalized models "Chisq".
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual", "z"}
         Of F tests: denominator degrees of freedom; "z" gives Wald's chi-squared tests.
     scope : str or sequence of str, optional
         The terms to take out, by name or as a formula: ``"x"``, ``["x", "a:b"]``, ``"~ x + a:b"``;

@@ -154,7 +154,7 @@ class Part:
     term: int
     columns: tuple[int, ...]
     structure: str  # "full" | "diag"
-    constant: bool = False  # an intercept in the place of all columns: (0 + f | g) -> (1 | g)
+    constant: bool = False  # an intercept in place of all columns: (0 + f | g) -> (1 | g)
     kind: str = ""  # a simpler structure, of a term that has one; empty: its own
 
 
@@ -268,7 +268,7 @@ def reduced_design(design: Design, parts: tuple[Part, ...]) -> Design:
 
 
 def _constant_term(design: Design, i: int) -> RandomTerm:
-    """An intercept in the place of the columns of a term."""
+    """An intercept in place of the columns of a term."""
     term = _narrowed(design, Deletion("", i, (), True, None))
     return replace(term, label=f"1 | {term.group}", structure="full")
 

@@ -102,7 +102,7 @@ def step(
     ----------
     fit : Fit
         Of a formula.
-    ddf : {"satterthwaite", "kenward-roger", "residual"}
+    ddf : {"satterthwaite", "kenward-roger", "kenward-roger-observed", "residual"}
         Denominator degrees of freedom of the F tests.
     alpha_random : float, default 0.1
         Level of the likelihood-ratio tests of random effects.

@@ -1,4 +1,4 @@
-"""lmer() of what is not a table in memory: two passes over a source, or cross-products."""
+"""Designs of what is not a table in memory: two passes over a source, or cross-products."""
 
 from __future__ import annotations
 
