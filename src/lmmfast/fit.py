@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .data.design import refilled
 from .hints import hinted
@@ -45,7 +46,7 @@ class Fit:
         return replace(self, estimates=estimates, design=design, model=model or self.model)
 
     @hinted
-    def refit(self, y: Any = None, *, weights: Any = None) -> Self:
+    def refit(self, y: ArrayLike | None = None, *, weights: ArrayLike | None = None) -> Self:
         """The same model fitted to another response or with other weights.
 
         Parameters

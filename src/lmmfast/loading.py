@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .fit import Fit
+from .given import PathLike
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .lmm import lmm_of
@@ -27,7 +27,9 @@ _KINDS = {
 }
 
 
-def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None) -> Any:
+def load(
+    path: PathLike, *, names: Mapping[str, object] | None = None
+) -> LMMFit | GLMMFit | MMRMFit:
     """A fit that ``fit.save`` wrote, or ``lmmfast fit --json``.
 
     A file cannot do anything: nothing in it is executed, it has no pickle. What it says is checked
@@ -72,7 +74,9 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     return _files.load(path, names, _KINDS)
 
 
-def verify(saved: Any, data: Data, *, names: Mapping[str, Any] | None = None) -> Verification:
+def verify(
+    saved: PathLike | Fit, data: Data, *, names: Mapping[str, object] | None = None
+) -> Verification:
     """Whether a saved fit is that of some data, and an optimum there.
 
     The criterion, its slope and its curvature are computed at the stored estimates from these data.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .engine.options import MAX_EVALS, Options
 from .engine.repeated import RepeatedModel
@@ -12,6 +12,7 @@ from .hints import hinted
 from .inference.ddf import ddf_of
 from .mmrm_fit import MMRMFit
 from .sources.repeated import any_repeated
+from .typing import Ddf
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class MMRM(RepeatedModel):
     __doc__ = RepeatedModel.__doc__
 
-    def fit(self, *, reml: bool = True, ddf: str = "kenward-roger") -> MMRMFit:
+    def fit(self, *, reml: bool = True, ddf: Ddf = "kenward-roger") -> MMRMFit:
         """Minimizes the REML criterion or the deviance.
 
         Parameters
@@ -39,7 +40,7 @@ class MMRM(RepeatedModel):
         """
         return self.fitted(Options(reml), ddf)
 
-    def at(self, theta: Any, *, reml: bool = True) -> MMRMFit:
+    def at(self, theta: ArrayLike, *, reml: bool = True) -> MMRMFit:
         """The model at given parameters of its covariance matrices, without minimizing.
 
         Parameters
@@ -73,7 +74,7 @@ def mmrm(
     data: Data,
     *,
     reml: bool = True,
-    ddf: str = "kenward-roger",
+    ddf: Ddf = "kenward-roger",
     weights: Rows | None = None,
     offset: Rows | None = None,
     contrasts: Mapping[str, Coding] | None = None,

@@ -13,6 +13,7 @@ from .engine.options import MAX_EVALS
 from .glmm import GLMM
 from .hints import hinted
 from .lmm import LMM
+from .typing import Hypothesis, Responses
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 def fit_many(
     formula: str,
     data: Data,
-    Y: Any,
+    Y: Responses,
     *,
     family: Family | None = None,
     link: str | None = None,
-    contrasts: Any = None,
-    ddf: str | None = None,
+    contrasts: Hypothesis | None = None,
+    ddf: Literal["satterthwaite", "kenward-roger", "z"] | None = None,
     reml: bool | None = None,
     weights: Rows | None = None,
     offset: Rows | None = None,

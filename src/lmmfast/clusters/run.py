@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import ArrayLike
 
 from ..engine.options import MAX_EVALS
+from ..given import SparseMatrix
 from ..hints import hinted
+from ..typing import Hypothesis, Responses
 
 if TYPE_CHECKING:
     from ..typing import Client, Coding, Data, PathLike, Rows
@@ -17,19 +21,19 @@ if TYPE_CHECKING:
 def cluster_test(
     formula: str,
     data: Data,
-    Y: Any,
+    Y: Responses,
     *,
-    test: Any,
-    permute: str = "auto",
+    test: Hypothesis,
+    permute: Literal["auto", "labels", "within", "between", "signs"] = "auto",
     by: str | None = None,
     together: str | None = None,
     shuffle: str | list[str] | None = None,
-    kind: str = "mass",
+    kind: Literal["mass", "size", "tfce"] = "mass",
     threshold: float | None = None,
     alpha: float = 0.05,
-    tail: str = "two-sided",
-    shape: Any = None,
-    adjacency: Any = None,
+    tail: Literal["two-sided", "greater", "less"] = "two-sided",
+    shape: int | Sequence[int] | None = None,
+    adjacency: ArrayLike | SparseMatrix | None = None,
     n: int = 1000,
     seed: int | None = None,
     extent: float = 0.5,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..freeze import Frozen
+from ..given import Matrix, SparseMatrix
 from ..memory import available
 from .columns import suggest
 from .grouping import Grouping
@@ -114,7 +115,7 @@ class Precision:
     7
     """
 
-    def __init__(self, Q: Any, levels: Any = None) -> None:
+    def __init__(self, Q: Matrix, levels: Iterable[object] | None = None) -> None:
         Q, levels = _framed(Q, levels, "the precision matrix")
         self.matrix = _sparse(Q, "the precision matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the precision matrix")
@@ -169,7 +170,7 @@ class Relationship:
     5
     """
 
-    def __init__(self, K: Any, levels: Any = None) -> None:
+    def __init__(self, K: Matrix, levels: Iterable[object] | None = None) -> None:
         K, levels = _framed(K, levels, "the relationship matrix")
         self.matrix = _sparse(K, "the relationship matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the relationship matrix")
@@ -234,7 +235,14 @@ class Adjacency:
     [1.0, 2.0, 2.0, 1.0]
     """
 
-    def __init__(self, W: Any, rho: float | str, levels: Any = None, *, kind: str = "car") -> None:
+    def __init__(
+        self,
+        W: Matrix,
+        rho: float | str,
+        levels: Iterable[object] | None = None,
+        *,
+        kind: Literal["car", "leroux"] = "car",
+    ) -> None:
         what = "the adjacency matrix"
         if kind not in LOWEST:
             raise DataError(f'kind of an Adjacency is "car" or "leroux", not {kind!r}')
@@ -263,7 +271,7 @@ class Adjacency:
         return np.asarray(self._sums if self.kind == "car" else np.ones(len(self._sums)))
 
     @property
-    def slope(self) -> Any:
+    def slope(self) -> SparseMatrix:
         """Derivative of K^-1 in rho (q, q), scipy.sparse.csc_matrix."""
         from scipy import sparse
 

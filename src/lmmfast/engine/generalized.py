@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _core
+from ..data.rows import Rows
 from ..errors import FitError, silenced
 from ..memory import in_file
 from .compiled import OUT_OF_RANGE, Engine
@@ -292,7 +294,19 @@ class GeneralizedModel(PsiMachine):
             core.value(psi)
             yield core
 
-    def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+    @overload
+    def objective(
+        self, psi: ArrayLike, *, gradient: Literal[False] = ..., sums: Rows | None = ...
+    ) -> float: ...
+
+    @overload
+    def objective(
+        self, psi: ArrayLike, *, gradient: Literal[True], sums: Rows | None = ...
+    ) -> tuple[float, np.ndarray]: ...
+
+    def objective(
+        self, psi: ArrayLike, *, gradient: bool = False, sums: Rows | None = None
+    ) -> float | tuple[float, np.ndarray]:
         """-2 log-likelihood at psi (and what priors add), with its exact gradient if asked for;
         restricted likelihood does not depend on beta.
 

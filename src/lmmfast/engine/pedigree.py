@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -75,9 +75,9 @@ class Pedigree:
 
     def __init__(
         self,
-        id: Sequence[Any],
-        sire: Sequence[Any],
-        dam: Sequence[Any],
+        id: Iterable[object],
+        sire: Iterable[object],
+        dam: Iterable[object],
         *,
         hermaphrodite: bool = False,
     ) -> None:

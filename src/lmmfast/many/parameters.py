@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from ..data.design import Design
@@ -69,15 +70,15 @@ class Parameters:
     (180, 2)
     """
 
-    beta: Any = None
-    sd: Mapping[str, Any] | None = None
-    corr: Mapping[str, Any] | None = None
-    theta: Any = None
+    beta: Mapping[str, float] | ArrayLike | None = None
+    sd: Mapping[str, float | Sequence[float] | Mapping[str, float]] | None = None
+    corr: Mapping[str, ArrayLike] | None = None
+    theta: ArrayLike | None = None
     sigma: float | None = None
-    extra: Any = None
+    extra: Mapping[str, float] | ArrayLike | None = None
 
     @classmethod
-    def read(cls, given: Any) -> Parameters:
+    def read(cls, given: Parameters | Mapping[str, object] | None) -> Parameters:
         """Parameters as they are, of a dict with their names, or none."""
         if given is None:
             return cls()
@@ -94,7 +95,7 @@ class Parameters:
     def of(
         self,
         design: Design,
-        theta_entries: Any,
+        theta_entries: Sequence[tuple[int, int, int]],
         fit: Estimates | None = None,
         family: Family | None = None,
     ) -> Assumed:

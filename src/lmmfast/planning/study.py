@@ -13,8 +13,11 @@ from ..data.design import Design, build
 from ..data.unanswered import RESPONSE, without_response
 from ..engine.relations import refuse_related
 from ..errors import DataError
+from ..fit import Fit
 from ..formula.plan import plan_of, without_dot
+from ..given import NewData, Rows
 from ..many.parameters import Parameters
+from ..typing import Coding
 from .frames import table_of
 
 if TYPE_CHECKING:
@@ -60,15 +63,15 @@ class Study(tables.Printed):
     """
 
     formula: str
-    data: Any
+    data: NewData
     params: Parameters
-    weights: Any = None
-    offset: Any = None
-    contrasts: Mapping[str, Any] | None = None
+    weights: Rows | None = None
+    offset: Rows | None = None
+    contrasts: Mapping[str, Coding] | None = None
     reml: bool = True
     estimates: Estimates | None = None
     made: Design | None = None
-    learned: Mapping[str, Any] | None = None
+    learned: Mapping[str, object] | None = None
     family: Family | None = None
     nagq: int = 1
     information: str = "observed"
@@ -78,7 +81,7 @@ class Study(tables.Printed):
     structure: Residual | None = None
 
     @classmethod
-    def of_fit(cls, fit: Any) -> Study:
+    def of_fit(cls, fit: Fit) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
         refuse_related(design, "a study of the fit")
@@ -108,7 +111,7 @@ class Study(tables.Printed):
             **named,
         )
 
-    def with_data(self, data: Any) -> Study:
+    def with_data(self, data: NewData) -> Study:
         """The same study of other rows."""
         for name, given in (("weights", self.weights), ("offset", self.offset)):
             if given is not None and not isinstance(given, str):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import LmmError
+from ..given import Data, IntoDataFrame
+from ..typing import Axes, AxesLike, Fitted
 from . import axes as _axes
+from .drawn import Checked
 from .modes import qq_ranef_frame
 from .rows import draw_quantiles, draw_residuals, draw_sizes, residuals_frame
 
@@ -20,7 +23,7 @@ MOST_MODES = 8  # columns of random effects that a legend tells apart
 
 
 @_axes.of_fit
-def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
+def influence_frame(fit: Fitted, by: str | None = None) -> pd.DataFrame:
     """Cook's distance of each level of a grouping factor, or of each row.
 
     Parameters
@@ -50,7 +53,7 @@ def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
 
 
 @_axes.of_fit
-def influence(fit: Any, by: str | None = None, *, ax: Any = None) -> Any:
+def influence(fit: Fitted, by: str | None = None, *, ax: Axes | None = None) -> Axes:
     """Cook's distance of each level of a grouping factor, the largest named.
 
     Parameters
@@ -92,7 +95,7 @@ def draw_influence(ax: Any, frame: pd.DataFrame, by: str) -> None:
 
 
 @_axes.of_fit
-def collinearity_frame(fit: Any) -> pd.DataFrame:
+def collinearity_frame(fit: Fitted) -> pd.DataFrame:
     """Variance inflation of the terms.
 
     Parameters
@@ -116,7 +119,7 @@ def collinearity_frame(fit: Any) -> pd.DataFrame:
 
 
 @_axes.of_fit
-def collinearity(fit: Any, *, ax: Any = None) -> Any:
+def collinearity(fit: Fitted, *, ax: Axes | None = None) -> Axes:
     """Inflation of the standard errors of each term by the others: sqrt(VIF), or its like.
 
     1 is none; 2 makes an interval twice as wide as it were without the others.
@@ -160,7 +163,7 @@ def draw_collinearity(ax: Any, frame: pd.DataFrame) -> None:
 
 
 @_axes.of_fit
-def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
+def simulated_frame(fit: Fitted, n: int = 30, seed: int = 0) -> pd.DataFrame:
     """Distributions of the response and of responses drawn from the model.
 
     Parameters
@@ -206,7 +209,7 @@ def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
 
 
 @_axes.of_fit
-def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
+def simulated(fit: Fitted, n: int = 30, seed: int = 0, *, ax: Axes | None = None) -> Axes:
     """The distribution of the response over those of responses drawn from the model.
 
     Parameters
@@ -249,7 +252,12 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
 
 
 @_axes.pictured
-def check(checks: Any, *, source: Any = None, axes: Any = None) -> np.ndarray:
+def check(
+    checks: Checked | Fitted,
+    *,
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    axes: AxesLike | None = None,
+) -> np.ndarray:
     """Residuals, their size and quantiles, those of the modes, influence, collinearity and drawn
     responses in one figure.
 

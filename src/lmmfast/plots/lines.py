@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..data.columns import Table
 from ..errors import DataError, LmmError, silenced
+from ..typing import Axes, AxesLike, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ MOST_PREDICTED = 2_000_000  # rows that are predicted for all lines of a picture
 
 @_axes.of_fit
 def fitted_frame(
-    fit: Any, x: Any, group: str | None = None, *, levels: Sequence[Any] | None = None
+    fit: Fitted,
+    x: str | ArrayLike,
+    group: str | None = None,
+    *,
+    levels: Sequence[object] | None = None,
 ) -> pd.DataFrame:
     """Response and fitted values of the rows, by the levels of a grouping factor.
 
@@ -204,14 +210,14 @@ def places_of(fit: Any, x: Any, values: np.ndarray) -> tuple[np.ndarray, list[st
 
 @_axes.of_fit
 def fitted(
-    fit: Any,
-    x: Any,
+    fit: Fitted,
+    x: str | ArrayLike,
     group: str | None = None,
     *,
-    levels: Sequence[Any] | None = None,
-    ax: Any = None,
-    axes: Any = None,
-) -> Any:
+    levels: Sequence[object] | None = None,
+    ax: Axes | None = None,
+    axes: AxesLike | None = None,
+) -> Axes | np.ndarray:
     """Lines of fitted values by level of a grouping factor, over the data.
 
     Without `ax` a panel for each level (the first twelve, where none are asked for): the data, the
@@ -300,7 +306,7 @@ def _name_axes(
 
 
 @_axes.of_fit
-def partial_residuals_frame(fit: Any, x: str) -> pd.DataFrame:
+def partial_residuals_frame(fit: Fitted, x: str) -> pd.DataFrame:
     """What a variable contributes to the response, and that with the residuals.
 
     Parameters
@@ -350,7 +356,7 @@ def _own_columns(fit: Any, x: str) -> list[str]:
 
 
 @_axes.of_fit
-def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
+def partial_residuals(fit: Fitted, x: str, *, ax: Axes | None = None) -> Axes:
     """Partial residuals of a variable: its effect as a line, with the residuals as points.
 
     Where the points bend away from the line (their means are drawn, too), the effect is not what

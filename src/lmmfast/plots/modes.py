@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
+from ..typing import AxesLike, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @_axes.of_fit
-def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
+def caterpillar_frame(
+    fit: Fitted, group: str | None = None, *, level: float = 0.95
+) -> pd.DataFrame:
     """Conditional modes with intervals.
 
     Parameters
@@ -72,12 +75,12 @@ def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95
 
 @_axes.of_fit
 def caterpillar(
-    fit: Any,
+    fit: Fitted,
     group: str | None = None,
     *,
     level: float = 0.95,
     order: str | None = "first",
-    axes: Any = None,
+    axes: AxesLike | None = None,
 ) -> np.ndarray:
     """Conditional modes with intervals, one panel a column; R's ``dotplot(ranef(fit))``.
 
@@ -161,7 +164,7 @@ def _order_of(panels: Any, group: str, order: str | None) -> np.ndarray | None:
 
 
 @_axes.of_fit
-def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
+def qq_ranef_frame(fit: Fitted, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
     """Conditional modes beside the quantiles of a normal distribution.
 
     Parameters
@@ -187,7 +190,7 @@ def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -
 
 @_axes.of_fit
 def qq_ranef(
-    fit: Any, group: str | None = None, *, level: float = 0.95, axes: Any = None
+    fit: Fitted, group: str | None = None, *, level: float = 0.95, axes: AxesLike | None = None
 ) -> np.ndarray:
     """Conditional modes against normal quantiles, one panel a column; R's ``qqmath(ranef(fit))``.
 
@@ -232,7 +235,7 @@ def qq_ranef(
 
 
 @_axes.of_fit
-def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
+def shrinkage_frame(fit: Fitted, group: str | None = None) -> pd.DataFrame:
     """Least squares within the levels beside the conditional modes.
 
     Parameters
@@ -261,7 +264,7 @@ def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
 
 
 @_axes.of_fit
-def shrinkage(fit: Any, group: str | None = None, *, axes: Any = None) -> np.ndarray:
+def shrinkage(fit: Fitted, group: str | None = None, *, axes: AxesLike | None = None) -> np.ndarray:
     """Arrows from least squares within each level to the conditional mode.
 
     One panel for each pair of columns of a term; a term of one column has its modes against the

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..typing import AxesLike
 from . import axes as _axes
+from .drawn import Profiled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +24,9 @@ CURVE = 101  # points of a contour
 CLOSE = 1e-3  # zeta by which a profile may end before the end of an interval
 
 
-def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
+def profile_frame(
+    profile: Profiled | pd.DataFrame, which: str | list[str] | tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Smooth profiles of parameters.
 
     Parameters
@@ -52,7 +56,12 @@ def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
 
 
 @_axes.pictured
-def profile(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
+def profile(
+    profile: Profiled | pd.DataFrame,
+    which: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    axes: AxesLike | None = None,
+) -> np.ndarray:
     """zeta against the value of each parameter; a straight line is a quadratic deviance.
 
     Dashed lines lead from zeta to the ends of the 50, 80, 90, 95 and 99 % intervals.
@@ -107,7 +116,9 @@ def _axes_of(axes: Any, function: str, count: int) -> np.ndarray:
     return _axes.given_axes(axes, count, "profiles")
 
 
-def profile_density_frame(profile: Any, which: Any = None) -> pd.DataFrame:
+def profile_density_frame(
+    profile: Profiled | pd.DataFrame, which: str | list[str] | tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Densities of which the profile's zeta are the normal scores: phi(zeta) d zeta / d value.
 
     Parameters
@@ -152,7 +163,12 @@ def _slopes(points: pd.DataFrame, curve: pd.DataFrame) -> tuple[np.ndarray, np.n
     return value, zeta, np.gradient(zeta, value)
 
 
-def profile_density(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
+def profile_density(
+    profile: Profiled | pd.DataFrame,
+    which: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    axes: AxesLike | None = None,
+) -> np.ndarray:
     """Densities of the parameters that the profiles stand for; lme4's ``densityplot``.
 
     Parameters
@@ -183,7 +199,10 @@ def profile_density(profile: Any, which: Any = None, *, axes: Any = None) -> np.
 
 
 def profile_contours_frame(
-    profile: Any, which: Any = None, *, levels: tuple[float, ...] = DRAWN
+    profile: Profiled,
+    which: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    levels: tuple[float, ...] = DRAWN,
 ) -> pd.DataFrame:
     """Contours of the profile likelihood of pairs of parameters, from the profiles of each.
 
@@ -289,11 +308,11 @@ def _value_at(curve: pd.DataFrame, zeta: np.ndarray) -> np.ndarray:
 
 
 def profile_contours(
-    profile: Any,
-    which: Any = None,
+    profile: Profiled,
+    which: str | list[str] | tuple[str, ...] | None = None,
     *,
     levels: tuple[float, ...] = DRAWN,
-    axes: Any = None,
+    axes: AxesLike | None = None,
 ) -> np.ndarray:
     """Contours of pairs of parameters with the traces of both profiles; lme4's ``splom``.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..given import Data, IntoDataFrame
+from ..typing import Axes, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @_axes.of_fit
-def residuals_frame(fit: Any, type: str | None = None, *, source: Any = None) -> pd.DataFrame:
+def residuals_frame(
+    fit: Fitted, type: str | None = None, *, source: Data | Iterable[IntoDataFrame] | None = None
+) -> pd.DataFrame:
     """Residuals beside fitted values.
 
     Parameters
@@ -74,7 +79,13 @@ def _fitted_name(fit: Any) -> str:
 
 
 @_axes.of_fit
-def residuals(fit: Any, type: str | None = None, *, source: Any = None, ax: Any = None) -> Any:
+def residuals(
+    fit: Fitted,
+    type: str | None = None,
+    *,
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Residuals against fitted values, with means of parts of the rows as a line.
 
     Above 100,000 rows hexagons count them.
@@ -111,7 +122,9 @@ def draw_residuals(ax: Any, frame: pd.DataFrame, fit: Any, type: str | None) -> 
 
 
 @_axes.of_fit
-def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = None) -> pd.DataFrame:
+def scale_location_frame(
+    fit: Fitted, type: str | None = None, *, source: Data | Iterable[IntoDataFrame] | None = None
+) -> pd.DataFrame:
     """Roots of the sizes of residuals beside fitted values.
 
     Parameters
@@ -129,7 +142,13 @@ def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = Non
 
 
 @_axes.of_fit
-def scale_location(fit: Any, type: str | None = None, *, source: Any = None, ax: Any = None) -> Any:
+def scale_location(
+    fit: Fitted,
+    type: str | None = None,
+    *,
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Root of the size of residuals against fitted values: a level line where variances are equal.
 
     Parameters
@@ -163,7 +182,11 @@ def draw_sizes(ax: Any, frame: pd.DataFrame, fit: Any, type: str | None) -> None
 
 @_axes.of_fit
 def qq_frame(
-    fit: Any, type: str | None = None, *, level: float = 0.95, source: Any = None
+    fit: Fitted,
+    type: str | None = None,
+    *,
+    level: float = 0.95,
+    source: Data | Iterable[IntoDataFrame] | None = None,
 ) -> pd.DataFrame:
     """Residuals in their order beside normal quantiles.
 
@@ -215,13 +238,13 @@ SHOWN = 4_000  # quantiles that are drawn of more; the tails are drawn whole
 
 @_axes.of_fit
 def qq(
-    fit: Any,
+    fit: Fitted,
     type: str | None = None,
     *,
     level: float = 0.95,
-    source: Any = None,
-    ax: Any = None,
-) -> Any:
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Residuals against normal quantiles, with a band for each quantile by itself.
 
     The line goes through the quartiles. Of very many rows the middle is thinned, never the tails.

@@ -27,6 +27,7 @@ from ..many.run import ColumnsJob
 from ..many.simulate import Simulator
 from ..many.streams import Streams
 from ..plots import results as _pictures
+from ..typing import AxesLike, BootstrapLimits, ParameterNames
 from . import intervals
 from .cases import Cases, grouping
 from .draws import Drawn, WithReplacement
@@ -115,11 +116,11 @@ class Bootstrap(tables.Printed):
 
     def plot(
         self,
-        parameters: Any = "all",
+        parameters: ParameterNames = "all",
         *,
         level: float = 0.95,
         kind: str = "percentile",
-        axes: Any = None,
+        axes: AxesLike | None = None,
     ) -> np.ndarray:
         """Draws densities of the replicates, estimates and intervals: `lmmfast.plots.bootstrap`.
 
@@ -142,7 +143,11 @@ class Bootstrap(tables.Printed):
         return _pictures.bootstrap(self, parameters, level=level, kind=kind, axes=axes)
 
     def conf_int(
-        self, level: float = 0.95, *, kind: str = "percentile", parameters: Any = "all"
+        self,
+        level: float = 0.95,
+        *,
+        kind: BootstrapLimits = "percentile",
+        parameters: ParameterNames = "all",
     ) -> pd.DataFrame:
         """Confidence intervals.
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import tables
 from ..inference.ddf import mixed_only
@@ -125,7 +126,9 @@ class Jackknife(tables.Printed):
         return tables.Summary(((title,), (table, how)))
 
 
-def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Client | None = None) -> Jackknife:
+def jackknife(
+    fit: Fit, by: str | ArrayLike, *, threads: int = 1, client: Client | None = None
+) -> Jackknife:
     """Fits a model without each level of a factor: bias, standard errors, acceleration.
 
     All parameters are fitted anew each time, those of the random effects too, from the optimum of

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import tables
 from ..errors import FitError
+from ..fit import Fit
 from ..hints import hinted
 from ..inference.ddf import fit_of
 from ..inference.hypotheses.comparison import EQUAL, Comparison, chi2_tail, compared, criterion_name
@@ -166,8 +167,8 @@ class PBTest(tables.Printed):
 
 @hinted
 def pb_test(
-    fit0: Any,
-    fit1: Any,
+    fit0: Fit | Regression,
+    fit1: Fit,
     n: int = 1000,
     seed: int | None = None,
     threads: int = 1,

@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import tables
 from ..errors import FitError
@@ -203,10 +204,10 @@ def _se_of_sum(values: np.ndarray) -> float:
 
 def cross_validate(
     fit: Fit,
-    by: Any = None,
+    by: str | ArrayLike | None = None,
     *,
     k: int | None = None,
-    folds: Any = None,
+    folds: ArrayLike | None = None,
     seed: int | None = None,
     threads: int = 1,
     client: Client | None = None,

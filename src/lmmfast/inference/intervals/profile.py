@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ...engine.psi import PsiCriterion, XiCriterion
 from ...errors import ConvergenceWarning, FitError, silenced, warn
 from ...plots import profiles as _pictures
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
+from ...typing import AxesLike
 from ..ddf import check_choice, check_level, without_residual_structure
 from ..refits import model_of, refitted
 from .held import (
@@ -438,7 +439,13 @@ class Profile(Printed):
             )
             warn(ConvergenceWarning(message))
 
-    def plot(self, which: Any = None, *, kind: str = "zeta", axes: Any = None) -> np.ndarray:
+    def plot(
+        self,
+        which: str | list[str] | tuple[str, ...] | None = None,
+        *,
+        kind: Literal["zeta", "density", "contours"] = "zeta",
+        axes: AxesLike | None = None,
+    ) -> np.ndarray:
         """Draws the profiles: `lmmfast.plots.profile` and its likes.
 
         Parameters
@@ -470,7 +477,7 @@ class Profile(Printed):
         }
         return draw[kind](self, which, axes=axes)
 
-    def curves(self, which: Any = None) -> pd.DataFrame:
+    def curves(self, which: str | list[str] | tuple[str, ...] | None = None) -> pd.DataFrame:
         """Smooth curves through the points of `frame`, in each parameter's own units.
 
         Parameters

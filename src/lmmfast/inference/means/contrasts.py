@@ -12,6 +12,7 @@ import numpy as np
 
 from ... import tables as _tables
 from ...plots import results as _pictures
+from ...typing import Adjustment, Axes, Contrasted
 from ..ddf import check_choice
 from .adjust import ADJUSTMENTS, adjustment
 from .comparisons import contrast_weights, kind_of
@@ -77,7 +78,7 @@ class Contrasts(LinearEstimates, _tables.FrameLike):
         half = self._half_widths(self.level if level is None else level, self.adjust, self.means)
         return frame(self._columns() | self._shown(half))
 
-    def plot(self, *, level: float | None = None, ax: Any = None) -> Any:
+    def plot(self, *, level: float | None = None, ax: Axes | None = None) -> Axes:
         """Draws the contrasts with their simultaneous intervals: `lmmfast.plots.contrasts`.
 
         Parameters
@@ -100,11 +101,11 @@ class Contrasts(LinearEstimates, _tables.FrameLike):
 
     def contrast(
         self,
-        kind: Any = "pairwise",
+        kind: Contrasted = "pairwise",
         *,
         by: str | Sequence[str] | None = "same",
-        adjust: str | None = None,
-        ref: Any = None,
+        adjust: Adjustment | None = None,
+        ref: str | int | None = None,
     ) -> Contrasts:
         """Contrasts of these contrasts.
 

@@ -57,7 +57,9 @@ class LinearEstimates(_tables.Printed):
     L: np.ndarray
     offset: np.ndarray
     scale: ResponseScale | None  # that they are shown on; None: the fitted one
-    bias: Any  # variance over which they are averaged, one or one for each; 0: they are not
+    bias: (
+        float | np.ndarray
+    )  # variance over which they are averaged, one or one for each; 0: they are not
 
     # ---- what they are
 

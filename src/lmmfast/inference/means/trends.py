@@ -11,6 +11,7 @@ import numpy as np
 from ...data.design import evaluated
 from ...errors import DataError
 from ...formula.expressions import Memory, read_expression
+from ...typing import Adjustment, CellWeights, Contrasted, Ddf
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from .adjust import ADJUSTMENTS, adjustment
 from .coefficients import FixedEffects
@@ -37,14 +38,14 @@ def emtrends(
     var: str,
     *,
     by: str | Sequence[str] | None = None,
-    at: Mapping[str, Any] | None = None,
-    contrasts: Any = None,
-    interaction: Any = None,
-    ref: Any = None,
-    adjust: str | None = None,
-    ddf: str | None = None,
+    at: Mapping[str, object] | None = None,
+    contrasts: Contrasted | None = None,
+    interaction: bool | Contrasted | Mapping[str, Contrasted] | None = None,
+    ref: str | int | None = None,
+    adjust: Adjustment | None = None,
+    ddf: Ddf | None = None,
     level: float = 0.95,
-    weights: str = "equal",
+    weights: CellWeights = "equal",
 ) -> Trends:
     """Slopes of a numeric variable in each combination of others, and contrasts among them.
 

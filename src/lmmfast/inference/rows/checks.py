@@ -24,6 +24,7 @@ import numpy as np
 from ... import tables
 from ...errors import FitError, LmmError
 from ...plots import checks as _pictures
+from ...typing import AxesLike
 from .generalized import family_of, pearson, quantile_residuals
 from .predict import fitted_of
 from .verdicts import verdicts_of
@@ -89,7 +90,7 @@ class Checks(tables.Printed):
         in few none do: the pictures say more."""
         return verdicts_of(self.fit, self.table, self.influence)
 
-    def plot(self, *, axes: Any = None) -> np.ndarray:
+    def plot(self, *, axes: AxesLike | None = None) -> np.ndarray:
         """Draws residuals, quantiles, influence, collinearity and drawn responses:
         `lmmfast.plots.check`.
 

@@ -9,7 +9,7 @@ weights, eq. 2.9).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,10 @@ COLUMNS = ("npar", "logLik", *CRITERIA, "delta", "weight", "against", "Chisq", "
 
 @hinted
 def compare(
-    *fits: Fit, criterion: str = "AIC", refit: bool = True, names: Sequence[str] | None = None
+    *fits: Fit,
+    criterion: Literal["AIC", "AICc", "BIC"] = "AIC",
+    refit: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Anova:
     """Compare models by information criteria, and by likelihood ratios where they are nested.
 

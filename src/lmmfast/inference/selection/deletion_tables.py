@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ...hints import hinted
+from ...typing import Ddf
 from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
     Anova,
@@ -43,8 +44,8 @@ NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
 @hinted
 def drop1(
     fit: Fit,
-    test: str | None = None,
-    ddf: str | None = None,
+    test: Literal["F", "Chisq"] | None = None,
+    ddf: Ddf | None = None,
     scope: str | Sequence[str] | None = None,
 ) -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -455,7 +455,11 @@ class Simplification(tables.Printed):
 
 @hinted
 def simplify(
-    fit: Fit, criterion: str = "LRT", alpha: float = 0.2, *, until: str = "not singular"
+    fit: Fit,
+    criterion: Literal["LRT", "AIC"] = "LRT",
+    alpha: float = 0.2,
+    *,
+    until: Literal["not singular", "criterion"] = "not singular",
 ) -> Simplification:
     """Makes the random part of a fit smaller: until it is not singular, or as the criterion says.
 

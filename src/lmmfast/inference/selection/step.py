@@ -18,6 +18,7 @@ import numpy as np
 from ... import tables
 from ...errors import FitError
 from ...hints import hinted
+from ...typing import LinearDdf
 from ..ddf import ddf_of, fit_of, linear_only
 from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
@@ -83,7 +84,7 @@ class Steps(tables.Printed):
 @hinted
 def step(
     fit: Fit,
-    ddf: str | None = None,
+    ddf: LinearDdf | None = None,
     alpha_random: float = 0.1,
     alpha_fixed: float = 0.05,
     *,
