@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from .data.design import refilled
 from .hints import hinted
+from .typing import Ddf
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -111,7 +112,7 @@ class Fit:
         return None
 
     @property
-    def usual_ddf(self) -> str:
+    def usual_ddf(self) -> Ddf:
         """Degrees of freedom of its tests where none are asked for, as ``ddf`` of `t_test`."""
         return "satterthwaite" if self.family is None else "z"
 

@@ -176,7 +176,7 @@ class GLMM(GeneralizedModel):
         from .many.run import fit_all
 
         want = asked(self.design, contrasts, "z", self.reml, max_evals, generalized=True)
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how: dict[str, Any] = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return fit_all(self, Y, want, weights=weights, **how)
 
     def at(self, psi: ArrayLike | Mapping[str, ArrayLike]) -> GLMMFit:

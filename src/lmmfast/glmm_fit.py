@@ -194,9 +194,7 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
     @cached_property
     def point(self) -> ModalPoint:
         """The model at the estimates: what inference reads of it is computed once."""
-        from .engine.modal import ModalPoint
-
-        read = self.model.read_before(self)
+        read: ModalPoint | None = self.model.read_before(self)
         if read is not None:
             return read
         model = self.model if self.design is self.model.design else self._remodelled(self.design)
@@ -422,7 +420,7 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         ValueError, TypeError
             For arguments that mean nothing.
         """
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how: dict[str, Any] = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return _bootstrap.bootstrap(self, n, seed, statistic, re, **how)
 
     @hinted

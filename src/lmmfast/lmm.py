@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 
@@ -229,7 +229,7 @@ class LMM(Model):
         from .many.run import fit_all
 
         want = asked(self.design, contrasts, ddf, reml, max_evals)
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how: dict[str, Any] = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return fit_all(self, Y, want, weights=weights, **how)
 
     def refit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .fit import Fit
 from .given import PathLike
@@ -71,7 +71,8 @@ def load(
     ...     lmmfast.load(Path(folder) / "dye.lmm").params.round(1).to_dict()
     {'Intercept': 1527.5}
     """
-    return _files.load(path, names, _KINDS)
+    found: Any = _files.load(path, names, _KINDS)
+    return found  # type: ignore[no-any-return]
 
 
 def verify(

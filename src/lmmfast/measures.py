@@ -63,7 +63,7 @@ class MMRM(RepeatedModel):
         """
         return MMRMFit(self.estimates_at(theta, reml), self.design, self)
 
-    def fitted(self, options: Options, ddf: str = "kenward-roger") -> MMRMFit:
+    def fitted(self, options: Options, ddf: Ddf = "kenward-roger") -> MMRMFit:
         """The fit that checked options ask for."""
         return MMRMFit(self.minimize(options), self.design, self, ddf)
 

@@ -83,12 +83,12 @@ class MMRMFit(Labelled, RepeatedRows, Saved):
     estimates: RepeatedEstimates
     design: RepeatedDesign
     model: RepeatedModel  # type: ignore[assignment]
-    ddf: str = "kenward-roger"
+    ddf: Ddf = "kenward-roger"
 
     # ---- the model ------------------------------------------------------------------------------
 
     @property
-    def usual_ddf(self) -> str:
+    def usual_ddf(self) -> Ddf:
         """Degrees of freedom of its tests where none are asked for."""
         kenward = self.ddf.startswith("kenward-roger")
         return "satterthwaite" if kenward and not self.reml else self.ddf
@@ -126,10 +126,11 @@ class MMRMFit(Labelled, RepeatedRows, Saved):
         return 1.0
 
     @cached_property
-    def point(self) -> RepeatedPoint:
+    def point(self) -> RepeatedPoint:  # type: ignore[override]
         """The model at the estimates: what inference reads of it is computed once."""
         model: Any = _refits.model_of(self)
-        return model.point(self.theta, self.reml)
+        found: RepeatedPoint = model.point(self.theta, self.reml)
+        return found
 
     @hinted
     def refit(self, y: ArrayLike | None = None, *, weights: ArrayLike | None = None) -> Self:

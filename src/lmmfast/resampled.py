@@ -207,5 +207,10 @@ class Resampled(Rowwise):
         >>> bool(boot.conf_int(parameters="fixed").loc["Days", "lower"] > 0)
         True
         """
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint, "re": re}
+        how: dict[str, Any] = {
+            "threads": threads,
+            "client": client,
+            "checkpoint": checkpoint,
+            "re": re,
+        }
         return _bootstrap.bootstrap(self, n, seed, kind, statistic, by, **how)

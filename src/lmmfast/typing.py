@@ -36,7 +36,7 @@ else:
 
     Axes, DataFrame = name("axes.Axes"), name("pandas.DataFrame")
 
-__all__ = ["Adjustment", "AxesLike", "BootstrapLimits", "CellWeights", "Client", "Coding"]
+__all__ = ["Adjustment", "Axes", "AxesLike", "BootstrapLimits", "CellWeights", "Client", "Coding"]
 __all__ += ["Contrasted", "Data", "Ddf", "Effects", "Family", "Fitted", "Held", "Hypothesis"]
 __all__ += ["IntervalMethod", "Inverse", "LinearDdf", "Matrix", "MeansType", "NewColumns"]
 __all__ += ["NewData", "NewLevels", "PandasRows", "ParameterNames", "Parts", "PathLike"]

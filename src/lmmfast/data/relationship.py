@@ -276,13 +276,15 @@ class Adjacency:
         from scipy import sparse
 
         own = self._sums - self.base
-        return (sparse.diags(own) - self.matrix).tocsc()
+        found: SparseMatrix = (sparse.diags(own) - self.matrix).tocsc()
+        return found
 
     def at(self, rho: float) -> Precision:
         """K^-1 at a rho."""
         from scipy import sparse
 
-        return Precision(sparse.diags(self.base) + rho * self.slope, self.levels)
+        slope: Any = self.slope
+        return Precision(sparse.diags(self.base) + rho * slope, self.levels)
 
     def precision(self) -> Precision:
         """K^-1, where rho is to be estimated at a first value."""

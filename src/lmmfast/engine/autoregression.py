@@ -129,7 +129,8 @@ def slope(model: Model, estimates: Estimates, i: int, rho: float) -> float:
     relation = term.relation
     assert relation is not None and relation.autoregression is not None
     own = relation.autoregression
-    change = own.slope.tocoo()
+    slope: Any = own.slope
+    change = slope.tocoo()
     lower = change.row >= change.col
     la, lc = change.row[lower], change.col[lower]
     weight = change.data[lower] * np.where(la == lc, 1.0, 2.0)

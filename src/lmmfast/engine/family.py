@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,9 @@ from .links import Link, link_named, plain
 LARGE = 1e5  # a size over its count from which log Gamma has no digits for their difference
 MOST_SIZE = 1e18  # a size for which every count is a Poisson count
 GONE = 15.0  # |logarithm| of a parameter beyond which the likelihood hardly feels it
+
+# how the variance on the scale of eta is approximated
+LatentVariance: TypeAlias = Literal["lognormal", "delta", "trigamma"]
 
 
 class Family:
@@ -288,7 +291,7 @@ class Family:
         self,
         mu: np.ndarray,
         x: np.ndarray | None = None,
-        method: Literal["lognormal", "delta", "trigamma"] = "lognormal",
+        method: LatentVariance = "lognormal",
     ) -> np.ndarray:
         """Variance of one observation on the scale of eta, for R2 and intraclass correlations.
 

@@ -331,15 +331,17 @@ class GeneralizedModel(PsiMachine):
         """
         psi = self.checked(psi)
         with self._filled(sums) as core:
-            found = core.value(psi, gradient)
+            found: Any = core.value(psi, gradient)
             if not self.is_corrected:
-                return found
+                return found  # type: ignore[no-any-return]
             more = self.correction(psi, gradient=gradient, sums=sums)
         return (found[0] + more[0], found[1] + more[1]) if gradient else found + more
 
     value = objective
 
-    def correction(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+    def correction(
+        self, psi: ArrayLike, *, gradient: bool = False, sums: Rows | None = None
+    ) -> Any:
         """What the next order of Laplace's approximation adds to -2 log-likelihood at psi.
 
         Parameters and errors as of `objective`; the gradient is by central differences, in the

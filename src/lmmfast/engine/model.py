@@ -178,7 +178,7 @@ class Model(Machine):
             self._engine.refuse_wide("the average information in theta")
         with self._lock, in_words():
             self._use(None)
-            value = self._core.evaluate(theta, reml)
+            value: float = self._core.evaluate(theta, reml)
             if not (gradient or hessian):
                 return value
             g, H = self._core.derivatives(hessian)

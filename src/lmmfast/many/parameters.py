@@ -85,12 +85,13 @@ class Parameters:
         if isinstance(given, Parameters):
             return given
         known = [one.name for one in fields(cls)]
+        named: Any = given
         if not isinstance(given, Mapping):
             raise ValueError(f"params must be Parameters or a dict with {', '.join(known)}")
         for name in given:
             if name not in known:
                 raise ValueError(f"params has no {name!r}: it may have {', '.join(known)}")
-        return cls(**given)
+        return cls(**named)
 
     def of(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -33,7 +33,9 @@ from .study import Study, study_of
 if TYPE_CHECKING:
     import pandas as pd
 
-METHODS = {
+# distributions of the test, and what is said of them
+Test: TypeAlias = Literal["satterthwaite", "kenward-roger", "z", "lrt"]
+METHODS: dict[str, str] = {
     "satterthwaite": "Satterthwaite degrees of freedom",
     "kenward-roger": "Kenward-Roger degrees of freedom",
     "z": "Wald tests, normal approximation",
@@ -313,7 +315,7 @@ def power(
     scale: float | Sequence[float] | None = None,
     along: Mapping[str, Sequence[object]] | None = None,
     n: int = 1000,
-    method: Literal["satterthwaite", "kenward-roger", "z", "lrt"] | None = None,
+    method: Test | None = None,
     alpha: float = 0.05,
     level: float = 0.95,
     reml: bool | None = None,
@@ -432,7 +434,7 @@ def power(
     0.74
     """
     began = time.perf_counter()
-    own = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    own: dict[str, Any] = {"weights": weights, "offset": offset, "contrasts": contrasts}
     own |= {"family": family, "link": link, "nagq": nagq, "information": information}
     study, make, sizes = _study(model, data, along or {}, own, params)
     study = replace(study, params=Parameters.read(params) if params is not None else study.params)
@@ -495,12 +497,13 @@ def _default_reml(study: Study) -> bool:
     return study.reml and (study.family is None or study.estimates is not None)
 
 
-def _method(method: Any, study: Study) -> str:
+def _method(method: Any, study: Study) -> Test:
     """How tests are made."""
     if study.family is None:
         method = "satterthwaite" if method is None else method
         check_choice("method", method, METHODS)
-        return str(method)
+        found: Test = method
+    return found
     method = "z" if method is None else method
     if method in METHODS and method not in ("z", "lrt"):
         raise ValueError(
@@ -508,7 +511,8 @@ def _method(method: Any, study: Study) -> str:
             "generalized one"
         )
     check_choice("method", method, ("z", "lrt"))
-    return str(method)
+    known: Test = method
+    return known
 
 
 def _study(

@@ -63,7 +63,7 @@ class Study(tables.Printed):
     """
 
     formula: str
-    data: NewData
+    data: NewData | None
     params: Parameters
     weights: Rows | None = None
     offset: Rows | None = None
@@ -91,11 +91,14 @@ class Study(tables.Printed):
                 "fitted without that; fit without it, or give formula, data and params"
             )
         given = design.given
-        named = {} if given is None else {"weights": given.weights, "offset": given.offset}
+        model: Any = fit.model
+        named: dict[str, Any] = (
+            {} if given is None else {"weights": given.weights, "offset": given.offset}
+        )
         if fit.family is not None:
-            named |= {"family": fit.family, "nagq": fit.model.nagq}
-            named["information"] = fit.model.information
-            if design.outcome.form == "cbind":
+            named |= {"family": fit.family, "nagq": model.nagq}
+            named["information"] = model.information
+            if design.outcome is not None and design.outcome.form == "cbind":
                 named["left"] = design.response
         elif given is not None:
             named |= {"dispersion": given.dispersion, "residual": given.residual}
@@ -165,7 +168,8 @@ class Study(tables.Printed):
         """The rows, with a response that stands in for those that are drawn."""
         if self.made is not None:
             return self.made
-        named = {"weights": self.weights, "offset": self.offset, "contrasts": self.contrasts}
+        named: dict[str, Any] = {"weights": self.weights, "offset": self.offset}
+        named["contrasts"] = self.contrasts
         named["learned"] = self.learned
         kind = None if self.family is None else self.family.response
         if self.left:

@@ -45,10 +45,11 @@ def influence_frame(fit: Fitted, by: str | None = None) -> pd.DataFrame:
     FitError
         When the fit has no random effects, and `by` is not "rows".
     """
+    one: Any = fit
     import pandas as pd
 
     by = _axes.terms_of(fit, None)[0].group if by is None else by
-    found = fit.influence(None if by == "rows" else by)
+    found = one.influence(None if by == "rows" else by)
     return pd.DataFrame({"level": list(found.index), "cooks_d": found["cooks_d"].to_numpy()})
 
 
@@ -113,7 +114,8 @@ def collinearity_frame(fit: Fitted) -> pd.DataFrame:
     FitError
         When there is nothing besides an intercept.
     """
-    found = fit.vif()
+    one: Any = fit
+    found = one.vif()
     frame: pd.DataFrame = found.reset_index(names="term")
     return frame
 
@@ -186,10 +188,11 @@ def simulated_frame(fit: Fitted, n: int = 30, seed: int = 0) -> pd.DataFrame:
     DataError
         When the rows of the fit are not in memory.
     """
+    one: Any = fit
     import pandas as pd
 
-    y = np.asarray(fit.design.y, dtype=float)
-    drawn = fit.simulate(n, seed).to_numpy(dtype=float)
+    y = np.asarray(one.design.y, dtype=float)
+    drawn = one.simulate(n, seed).to_numpy(dtype=float)
     values = np.unique(y)
     discrete = len(values) <= 30 and bool((values == np.round(values)).all())
     whole = [y, *drawn.T]
@@ -232,6 +235,7 @@ def simulated(fit: Fitted, n: int = 30, seed: int = 0, *, ax: Axes | None = None
     ----------
     Gelman, Meng & Stern (1996), *Statistica Sinica* 6, 733-760.
     """
+    one: Any = fit
     frame = simulated_frame(fit, n, seed)
     ax = _axes.new_axes("simulated")[0] if ax is None else ax
     for draw, part in frame[frame["draw"] >= 0].groupby("draw"):
@@ -242,7 +246,7 @@ def simulated(fit: Fitted, n: int = 30, seed: int = 0, *, ax: Axes | None = None
     discrete = len(own) < _axes.GRID
     if discrete and len(own) <= 12:
         ax.set_xticks(own["value"])
-    ax.set(xlabel=fit.design.response or "response", ylabel="share" if discrete else "density")
+    ax.set(xlabel=one.design.response or "response", ylabel="share" if discrete else "density")
     ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
     ax.legend(fontsize="small", loc="upper right")
     return ax
@@ -280,9 +284,10 @@ def check(
         When the rows are not in memory and `source` is not given.
     %(matplotlib)s
     """
-    known = hasattr(checks, "verdicts")
-    fit = checks.fit if known else _axes.fit_of(checks)
-    influential = checks.influence if known else None
+    given: Any = checks
+    known = hasattr(given, "verdicts")
+    fit = given.fit if known else _axes.fit_of(given)
+    influential = given.influence if known else None
     panels = _panels(fit, influential, source)
     if axes is None:
         columns = 4 if len(panels) > 6 else 3

@@ -63,20 +63,21 @@ def fitted_frame(
     >>> plots.fitted_frame(fit, "Days", levels=["308"]).shape
     (10, 5)
     """
+    one: Any = fit
     import pandas as pd
 
-    if fit.family is not None and fit.family.response == "ordered":
+    if one.family is not None and one.family.response == "ordered":
         raise DataError("fitted values of an ordered response are probabilities of its classes")
     term = _axes.terms_of(fit, group)[0]
     values = variable_of(fit, x)
-    conditional = fit.fittedvalues
-    form = {"type": "response"} if fit.family is not None else {}
+    conditional = one.fittedvalues
+    form = {"type": "response"} if one.family is not None else {}
     columns = {
         "level": np.asarray(term.levels, dtype=object)[term.codes],
         "x": values,
-        "observed": np.asarray(fit.design.y, dtype=float),
+        "observed": np.asarray(one.design.y, dtype=float),
         "fitted": conditional.to_numpy(),
-        "population": np.asarray(fit.predict(re_form="none", **form)),
+        "population": np.asarray(one.predict(re_form="none", **form)),
     }
     frame = pd.DataFrame(columns, conditional.index)
     if levels is None:
@@ -261,7 +262,7 @@ def fitted(
         _name_axes(ax, name, fit, labels)
         return ax
     parts, lines = (dict(iter(own.groupby("level", sort=False))) for own in (frame, means))
-    shown = [level for level in levels or () if level in parts]
+    shown: list[Any] = [level for level in levels or () if level in parts]
     if axes is None:
         size = (2.2, 2.2)
         share = {"sharex": True, "sharey": True}
@@ -328,14 +329,15 @@ def partial_residuals_frame(fit: Fitted, x: str) -> pd.DataFrame:
         For an unknown variable, or one that has no term of its own; without rows; for generalized
         models, whose residuals are on another scale.
     """
+    one: Any = fit
     import pandas as pd
 
     values = variable_of(fit, x)
     names = _own_columns(fit, x)
     if not names:
         raise DataError(f"{x!r} has no term of its own in the fixed effects", variable=x)
-    effect = fit.partial_fitted(names)
-    partial = fit.partial_fitted(names, residuals=True)
+    effect = one.partial_fitted(names)
+    partial = one.partial_fitted(names, residuals=True)
     columns = {"x": values, "effect": effect.to_numpy(), "partial": partial.to_numpy()}
     return pd.DataFrame(columns, effect.index)
 

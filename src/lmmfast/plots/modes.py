@@ -49,13 +49,14 @@ def caterpillar_frame(
     >>> plots.caterpillar_frame(fit).loc[0, ["level", "column"]].tolist()
     ['308', 'Intercept']
     """
+    one: Any = fit
     import pandas as pd
     from scipy.special import ndtri
 
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, not {level!r}")
     groups = list(dict.fromkeys(term.group for term in _axes.terms_of(fit, group)))
-    frames, modes = [], fit.ranef(cond_var=True)
+    frames, modes = [], one.ranef(cond_var=True)
     for name in groups:
         table = modes[name]
         values, sd = table["condval"], table["condsd"]
@@ -256,10 +257,11 @@ def shrinkage_frame(fit: Fitted, group: str | None = None) -> pd.DataFrame:
     FitError
         For fits that are not linear, and those without random effects.
     """
+    one: Any = fit
     _axes.terms_of(fit, group)
-    if fit.family is not None:
+    if one.family is not None:
         raise FitError("shrinkage is towards least squares, which linear mixed models have alone")
-    frame: pd.DataFrame = fit.shrinkage()
+    frame: pd.DataFrame = one.shrinkage()
     return frame if group is None else frame[frame["group"] == group].reset_index(drop=True)
 
 

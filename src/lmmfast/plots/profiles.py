@@ -47,8 +47,10 @@ def profile_frame(
     ValueError
         When none of the parameters has a profile.
     """
-    frame: pd.DataFrame = profile if hasattr(profile, "columns") else profile.curves(which)
-    if frame is profile and which is not None:
+    given: Any = profile
+    is_frame = hasattr(profile, "columns")
+    frame: pd.DataFrame = given if is_frame else given.curves(which)
+    if is_frame and which is not None:
         frame = frame[frame["parameter"].isin([which] if isinstance(which, str) else which)]
     if not len(frame):
         raise ValueError("none of these parameters has a profile")
@@ -139,7 +141,8 @@ def profile_density_frame(
     """
     import pandas as pd
 
-    points, frames = _parts(getattr(profile, "frame", profile)), []
+    given: Any = profile
+    points, frames = _parts(getattr(given, "frame", given)), []
     for name, part in _parts(profile_frame(profile, which)).items():
         value, zeta, slope = _slopes(points[name], part)
         height = np.exp(-(zeta**2) / 2) / np.sqrt(2 * np.pi) * slope

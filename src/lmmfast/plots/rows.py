@@ -49,15 +49,16 @@ def residuals_frame(
     >>> plots.residuals_frame(fit).round(2).iloc[0].tolist()
     [253.66, -0.16]
     """
+    one: Any = fit
     import pandas as pd
 
     type = usual_residuals(fit) if type is None else type
     if source is not None:
-        parts = list(fit.stream_residuals(source, "response" if type == "response" else "pearson"))
+        parts = list(one.stream_residuals(source, "response" if type == "response" else "pearson"))
         whole: pd.DataFrame = pd.concat(parts).rename(columns={"resid": "residual"})
         return whole
-    own = fit.residuals(type)
-    fitted = fit.fittedvalues if fit.family is None else fit.linear_predictor
+    own = one.residuals(type)
+    fitted = one.fittedvalues if one.family is None else one.linear_predictor
     return pd.DataFrame({"fitted": np.asarray(fitted), "residual": own.to_numpy()}, own.index)
 
 

@@ -210,7 +210,8 @@ class Reported(Fit, Column):
         >>> fit.augment()[["Reaction", ".fitted", ".resid"]].round(1).values.tolist()[0]
         [249.6, 253.7, -4.1]
         """
-        return augment(self, data, newdata, influence, type_residuals, options)
+        found: IntoDataFrame = augment(self, data, newdata, influence, type_residuals, options)
+        return found
 
     def hypotheses(self) -> Tested:
         """What each coefficient tests: the coding of factors in words.

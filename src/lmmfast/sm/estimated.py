@@ -300,14 +300,16 @@ class Estimated:
         counts = np.bincount(self.model.group_codes)
         return int(counts.min()), int(counts.max()), float(counts.mean())
 
-    def _series(self, values: np.ndarray, names: Sequence[str]) -> Any:
+    def _series(self, values: np.ndarray, names: Sequence[str]) -> pd.Series | np.ndarray:
         if not self.model.labelled:
             return values
         import pandas as pd
 
         return pd.Series(values, index=self._data.index(names))
 
-    def _frame(self, values: np.ndarray, names: Sequence[str], columns: Any = None) -> Any:
+    def _frame(
+        self, values: np.ndarray, names: Sequence[str], columns: Any = None
+    ) -> pd.DataFrame | np.ndarray:
         if not self.model.labelled:
             return values
         import pandas as pd

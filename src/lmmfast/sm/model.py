@@ -22,6 +22,7 @@ from ..lmm import LMM
 from ..results import LMMFit
 from .arrays import Arrays, VarianceMatrices
 from .formulas import checked_missing, model_of
+from .original import ModelSpec
 from .params import MixedLMParams, block_of, blocks_of, mask_of
 from .results import MixedLMResults
 from .score import Likelihood, Simulator, theta_of
@@ -113,7 +114,7 @@ class MixedLM(Stated):
         exog_re: object = None,
         exog_vc: object = None,
         missing_idx: object = None,
-        model_spec: object = None,
+        model_spec: ModelSpec | None = None,
     ) -> MixedLM:
         """A model from formulas; see `mixedlm`, which drops missing values by default.
 
@@ -193,7 +194,7 @@ class MixedLM(Stated):
         mask = None if free is None else mask_of(free, self.k_fe, self.k_re, self.k_vc)
         model, components = self._restricted(mask)
         moving = self._moving(model, components, mask, start_params)
-        first = None
+        first: Any = None
         if not do_cg or (start_params is not None and moving is None):
             first = theta_of(model, components, self._start(start_params))
         if do_cg:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from ..given import NewData, PathLike
+from ..given import IntoDataFrame, NewData, PathLike
 from ..reports.columns import Column
 from ..typing import Hypothesis, TidyEffects
 from .estimated import Estimated
@@ -202,7 +203,7 @@ class MixedLMResults(Estimated, Column):
         if self.lmm.model is None:
             raise DataError(f"the data of these results were removed: {what} need them")
 
-    def _rows(self, series: pd.Series) -> Any:
+    def _rows(self, series: pd.Series) -> pd.Series | np.ndarray:
         return series if self.model.labelled else series.to_numpy()
 
     def predict(
@@ -221,18 +222,20 @@ class MixedLMResults(Estimated, Column):
             ``re_form="all"`` and the like: as ``LMMFit.predict``, with random effects.
         """
         kwargs.setdefault("re_form", "none")
+        given: Any = exog
+        how: dict[str, Any] = kwargs
         if exog is None:
             self._need_data("predictions of the rows of the fit")
         if exog is None or (transform and self.lmm.design.recipe is not None):
-            return self._rows(self.lmm.predict(exog, **kwargs))
+            return self._rows(self.lmm.predict(given, **how))
         if kwargs["re_form"] != "none":
             raise DataError("a model from arrays predicts by its fixed effects only")
         values = self.model.predict(self.lmm.estimates.beta, self._columns_of(exog))
-        if not hasattr(exog, "iloc"):
+        if not hasattr(given, "iloc"):
             return values
         import pandas as pd
 
-        return pd.Series(values, index=exog.index)
+        return pd.Series(values, index=given.index)
 
     def _columns_of(self, exog: Any) -> np.ndarray:
         """New rows of the fixed-effects columns; those of a frame go by name."""
@@ -319,13 +322,14 @@ class MixedLMResults(Estimated, Column):
         effects, **options : optional
             As for `LMMFit.tidy`.
         """
-        return self.lmm.tidy(effects, **{"ddf": "z", **options})
+        how: dict[str, Any] = {"ddf": "z", **options}
+        return self.lmm.tidy(effects, **how)
 
     def glance(self) -> pd.DataFrame:
         """One row a fit, as `LMMFit.glance`."""
         return self.lmm.glance()
 
-    def augment(self, data: NewData | None = None, **options: object) -> Any:
+    def augment(self, data: NewData | None = None, **options: object) -> IntoDataFrame:
         """The data with fitted values and residuals, as `LMMFit.augment`.
 
         Parameters
@@ -334,7 +338,10 @@ class MixedLMResults(Estimated, Column):
             As for `LMMFit.augment`.
         """
         self._need_data("fitted values")
-        return self.lmm.augment(data, **options)
+        given: Any = data
+        how: dict[str, Any] = options
+        found: IntoDataFrame = self.lmm.augment(given, **how)
+        return found
 
     def remove_data(self) -> None:
         """Forget the data: what is left is small and still shows and predicts."""
@@ -352,7 +359,7 @@ class MixedLMResults(Estimated, Column):
         """
         if remove_data:
             self.remove_data()
-        if hasattr(fname, "write"):
+        if not isinstance(fname, (str, os.PathLike)):
             pickle.dump(self, fname)
             return
         with open(fname, "wb") as file:
@@ -361,7 +368,7 @@ class MixedLMResults(Estimated, Column):
     @classmethod
     def load(cls, fname: PathLike | IO[bytes]) -> MixedLMResults:
         """Results that `save` wrote. Open only files that you trust."""
-        if hasattr(fname, "read"):
+        if not isinstance(fname, (str, os.PathLike)):
             return pickle.load(fname)  # type: ignore[no-any-return]
         with open(fname, "rb") as file:
             return pickle.load(file)  # type: ignore[no-any-return]

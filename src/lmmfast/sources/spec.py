@@ -131,8 +131,9 @@ class Spec:
             What is wrong, in which variable or chunk, and what to do.
         """
         roles = Roles.of(weights, offset)
-        if is_dask(data):
-            formula = checked_formula(formula, lambda: map(str, data.columns))
+        dask: Any = data
+        if is_dask(dask):
+            formula = checked_formula(formula, lambda: map(str, dask.columns))
             return spec_of(formula, data, roles, contrasts)[0]
         source = source_of(data)
         formula = checked_formula(formula, source.columns)

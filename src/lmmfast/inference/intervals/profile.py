@@ -11,7 +11,7 @@ deviance).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -470,7 +470,7 @@ class Profile(Printed):
             Without matplotlib, when no axes are given.
         """
         check_choice("kind", kind, ("zeta", "density", "contours"))
-        draw = {
+        draw: dict[str, Callable[..., np.ndarray]] = {
             "zeta": _pictures.profile,
             "density": _pictures.profile_density,
             "contours": _pictures.profile_contours,

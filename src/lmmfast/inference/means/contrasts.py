@@ -256,7 +256,7 @@ def _regrouped(
     if (order == np.arange(len(order))).all():
         return own
     cells = {name: values[order] for name, values in given.cells.items()}
-    bias = given.bias[order] if np.ndim(given.bias) else given.bias
+    bias = given.bias[order] if isinstance(given.bias, np.ndarray) else given.bias
     return LinearEstimates(
         given.fit, given.of, given.ddf, given.level, specs, within, cells, given.L[order],
         given.offset[order], given.scale, bias,

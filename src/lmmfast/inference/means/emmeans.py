@@ -388,7 +388,7 @@ class EMMeans(LinearEstimates):
             check_choice("adjust", adjust, ADJUSTMENTS)
         return self._with_limits(level, adjust or "none")
 
-    def cld(self, alpha: float = 0.05, *, adjust: str = "tukey") -> pd.DataFrame:
+    def cld(self, alpha: float = 0.05, *, adjust: Adjustment = "tukey") -> pd.DataFrame:
         """The means with compact letters: those that share one do not differ (Piepho 2004).
 
         Parameters

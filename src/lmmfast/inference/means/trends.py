@@ -101,6 +101,7 @@ def emtrends(
         raise ValueError(f"var: {name!r} is among specs or by; its values go into at=")
     low, high = (grid.averages(wanted + within, weights) for grid in grids)
     there = low[2]
+    only: Any = interaction  # of interactions alone
     trends = Trends(
         fit=fit,
         of=FixedEffects(fit, method_of(fit, ddf)),
@@ -113,7 +114,7 @@ def emtrends(
         offset=((high[1] - low[1]) / width)[there],
         scale=None,
         bias=0.0,
-        kind=interaction if contrasts is None and interaction is not None else contrasts,
+        kind=only if contrasts is None else contrasts,
         interaction=interaction,
         ref=ref,
         adjust=adjustment(contrasts, adjust),

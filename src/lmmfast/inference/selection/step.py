@@ -18,7 +18,7 @@ import numpy as np
 from ... import tables
 from ...errors import FitError
 from ...hints import hinted
-from ...typing import LinearDdf
+from ...typing import Ddf, LinearDdf
 from ..ddf import ddf_of, fit_of, linear_only
 from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
@@ -84,7 +84,7 @@ class Steps(tables.Printed):
 @hinted
 def step(
     fit: Fit,
-    ddf: LinearDdf | None = None,
+    ddf: Ddf | None = None,
     alpha_random: float = 0.1,
     alpha_fixed: float = 0.05,
     *,
@@ -218,7 +218,7 @@ def _least(
 
 
 def _fixed(
-    fit: Fit, ddf: str, alpha: float, kept: set[frozenset[str]], notes: list[str]
+    fit: Fit, ddf: Ddf, alpha: float, kept: set[frozenset[str]], notes: list[str]
 ) -> tuple[Fit, pd.DataFrame]:
     """The fit without terms that matter little, and the table."""
     import pandas as pd
