@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data.design import refilled
+from .data.design import Design, refilled
+from .engine.estimates import Estimates
+from .engine.families import Family
+from .engine.model import Model
+from .engine.point import Point
+from .engine.starts import Starts
 from .hints import hinted
 from .typing import Ddf
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from .data.design import Design
-    from .engine.estimates import Estimates
-    from .engine.families import Family
-    from .engine.model import Model
-    from .engine.point import Point
-    from .engine.starts import Starts
+else:
+    from .late import Self
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
+from .engine.estimates import Evaluation
 from .engine.families import find_family
 from .engine.generalized import GeneralizedModel
 from .engine.options import MAX_EVALS, Options
 from .given import PathLike
 from .glmm_fit import GLMMFit
+from .many.fits import ManyFits
 from .summary import model_line
 from .typing import Client, Family, Hypothesis, Priors, Responses, Storage, Term
-
-if TYPE_CHECKING:
-    from .engine.estimates import Evaluation
-    from .many.fits import ManyFits
 
 
 class GLMM(GeneralizedModel):

@@ -12,16 +12,23 @@ from numpy.typing import ArrayLike
 
 from . import summary as _summary
 from .data.design import Given, refilled
-from .engine.families import find_family
+from .engine.estimates import Evaluation
+from .engine.families import Family, find_family
+from .engine.generalized import GeneralizedModel
+from .engine.generalized_estimates import GeneralizedEstimates
+from .engine.modal import ModalPoint
 from .engine.options import MAX_EVALS, Options
 from .given import Data, IntoDataFrame, NewData, PandasRows, PathLike, Rows
 from .glmm_rowwise import GeneralizedRows
 from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
+from .inference.intervals.approximation import Approximation
 from .inference.intervals.approximation import approximation as _approximation
 from .inference.intervals.parameters import natural_extra
+from .inference.intervals.profile import Profile
 from .inference.rows import checks as _checks
+from .inference.rows.checks import Checks
 from .inference.rows.given_kind import as_given
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE, AsBefore
@@ -31,7 +38,9 @@ from .many.job import checked_count
 from .many.parameters import Parameters
 from .many.streams import Streams
 from .resampling import generalized as _bootstrap
+from .resampling.bootstrap import Bootstrap
 from .saved.mixin import Saved
+from .tables import Summary
 from .typing import BootstrapLimits, Client, Coding, IntervalMethod, ParameterNames, Related
 
 if TYPE_CHECKING:
@@ -39,17 +48,11 @@ if TYPE_CHECKING:
     import polars as pl
     from typing_extensions import Self
 
-    from .engine.estimates import Evaluation
-    from .engine.families import Family
-    from .engine.generalized import GeneralizedModel
-    from .engine.generalized_estimates import GeneralizedEstimates
-    from .engine.modal import ModalPoint
-    from .inference.intervals.approximation import Approximation
-    from .inference.intervals.profile import Profile
     from .inference.means.marginal import Marginal
-    from .inference.rows.checks import Checks
-    from .resampling.bootstrap import Bootstrap
-    from .tables import Summary
+else:
+    from .late import Marginal, Self
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -23,6 +23,9 @@ from .typing import Effects, NewColumns, NewLevels, PredictedType
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+else:
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class GeneralizedRows(Fit):

@@ -13,20 +13,21 @@ from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import table as _table
 from .inference.intervals import variance_errors as _variance_errors
+from .inference.means.emmeans import EMMeans, MeansOptions
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
 from .inference.selection import singular as _singular
+from .inference.wald import TTest, WaldTest
 from .reports.reported import Reported
-from .tables import name_index
+from .tables import Summary, name_index
 from .typing import Ddf, Effects, Hypothesis
 
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
-
-    from .inference.means.emmeans import EMMeans, MeansOptions
-    from .inference.wald import TTest, WaldTest
-    from .tables import Summary
+else:
+    from .late import Unpack
+    from .late import pandas as pd
 
 
 class Labelled(Reported):

@@ -16,7 +16,7 @@ else:  # what a checker sees of typing_extensions, which nobody needs to have
     Self, Unpack = Any, {}
 
 __all__ = ["Late", "Marginal", "Self", "TermTests", "Unpack", "axes", "name", "narwhals"]
-__all__ += ["pandas", "polars"]
+__all__ += ["pandas", "polars", "pyarrow"]
 
 
 class Late:
@@ -44,6 +44,7 @@ axes = Late("matplotlib.axes")
 narwhals = Late("narwhals.stable.v2.typing")
 pandas = Late("pandas")
 polars = Late("polars")
+pyarrow = Late("pyarrow")
 
 
 def name(path: str) -> Any:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
+from .data.design import Design
 from .engine import autoregression
+from .engine.estimates import Evaluation
+from .engine.free import Free
 from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
 from .engine.residual import ResidualModel
 from .given import PathLike
+from .many.fits import ManyFits
 from .results import LMMFit
+from .sources.cross import CrossProducts
 from .summary import model_line
 from .typing import Client, Hypothesis, Responses, Storage, Term
-
-if TYPE_CHECKING:
-    from .data.design import Design
-    from .engine.estimates import Evaluation
-    from .engine.free import Free
-    from .many.fits import ManyFits
-    from .sources.cross import CrossProducts
 
 
 class LMM(Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .fit import Fit
 from .given import PathLike
@@ -16,9 +16,7 @@ from .results import LMMFit
 from .saved import files as _files
 from .saved.verification import Verification
 from .saved.verification import verify as _verify
-
-if TYPE_CHECKING:
-    from .typing import Data
+from .typing import Data
 
 _KINDS = {
     "lmm": _files.Maker(LMMFit, lmm_of),

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from numpy.typing import ArrayLike
+
+from .engine.estimates import Evaluation
 from .engine.options import MAX_EVALS, Options
 from .engine.repeated import RepeatedModel
 from .hints import hinted
 from .inference.ddf import ddf_of
 from .mmrm_fit import MMRMFit
 from .sources.repeated import any_repeated
-from .typing import Ddf
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from .engine.estimates import Evaluation
-    from .typing import Coding, Data, Rows
+from .typing import Coding, Data, Ddf, Rows
 
 
 class MMRM(RepeatedModel):

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 from . import mmrm_summary as _summary
 from .data.design import refilled
+from .data.visits import RepeatedDesign
 from .engine.options import MAX_EVALS, Options
-from .engine.repeated import RepeatedPoint
+from .engine.repeated import RepeatedEstimates, RepeatedModel, RepeatedPoint
 from .errors import FitError
 from .given import Data, IntoDataFrame, NewData, PandasRows
 from .hints import hinted
@@ -22,23 +23,24 @@ from .inference.ddf import check_choice, check_level, coverage
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import repeated as _intervals
 from .inference.rows import linear_checks as _checks
+from .inference.rows.checks import Checks
 from .inference.wald import TTest
 from .labelled import Labelled
 from .many import repeated as _simulate
 from .many.job import checked_count
 from .mmrm_rowwise import RepeatedRows
 from .saved.mixin import Saved
+from .tables import Summary
 from .typing import Ddf, Hypothesis, IntervalMethod, ParameterNames
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     from typing_extensions import Self
-
-    from .data.visits import RepeatedDesign
-    from .engine.repeated import RepeatedEstimates, RepeatedModel
-    from .inference.rows.checks import Checks
-    from .tables import Summary
+else:
+    from .late import Self
+    from .late import pandas as pd
+    from .late import polars as pl
 
 NONE = "a model for repeated measures has no random effects"
 

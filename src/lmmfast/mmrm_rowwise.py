@@ -16,6 +16,9 @@ from .typing import Ddf
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+else:
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class RepeatedRows(Fit):

@@ -10,12 +10,14 @@ from typing_extensions import Self
 from .given import IntoDataFrame, NewData, PandasRows, PathLike
 from .hints import hinted
 from .inference.rows import linear_checks as _checks
+from .inference.rows.checks import Checks
 from .inference.rows.given_kind import as_given
 from .many import simulate as _simulate
 from .many.job import checked_count
 from .many.parameters import Parameters
 from .many.streams import Streams
 from .resampling import bootstrap as _bootstrap
+from .resampling.bootstrap import Bootstrap
 from .rowwise import Rowwise
 from .typing import Client
 
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     from typing_extensions import Self
-
-    from .inference.rows.checks import Checks
-    from .resampling.bootstrap import Bootstrap
+else:
+    from .late import Self
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class Resampled(Rowwise):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,16 +13,26 @@ from .engine.options import MAX_EVALS
 from .glmm import GLMM
 from .hints import hinted
 from .lmm import LMM
-from .typing import Hypothesis, Responses
+from .many.fits import ManyFits
+from .many.parameters import Parameters
+from .typing import (
+    Client,
+    Coding,
+    Data,
+    Family,
+    Hypothesis,
+    NewData,
+    PathLike,
+    Related,
+    Responses,
+    Rows,
+    Storage,
+)
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     import pandas as pd
-
-    from .many.fits import ManyFits
-    from .many.parameters import Parameters
-    from .typing import Client, Coding, Data, Family, NewData, PathLike, Related, Rows, Storage
+else:
+    from .late import pandas as pd
 
 
 @hinted

@@ -10,17 +10,20 @@ from numpy.typing import ArrayLike
 
 from . import summary as _summary
 from .data.design import Given
+from .engine.estimates import Evaluation
 from .engine.options import MAX_EVALS, Options
 from .given import Data, Rows
 from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
+from .inference.intervals.profile import Profile
 from .inference.selection import update as _update
 from .inference.selection.update import AS_BEFORE, AsBefore
 from .labelled import Labelled
 from .resampled import Resampled
 from .saved.mixin import Saved
 from .spatial import Spatial
+from .tables import Summary
 from .typing import (
     BootstrapLimits,
     Coding,
@@ -34,10 +37,10 @@ from .typing import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .engine.estimates import Evaluation
-    from .inference.intervals.profile import Profile
     from .inference.means.marginal import Marginal
-    from .tables import Summary
+else:
+    from .late import Marginal
+    from .late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)

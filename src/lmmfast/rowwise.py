@@ -27,6 +27,9 @@ from .typing import Effects, Inverse, LinearDdf, NewColumns, NewLevels
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+else:
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class Rowwise(Fit):

@@ -14,6 +14,8 @@ from ..typing import Axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 SHOWN = 20  # clusters in a summary
 LEVEL = 0.05  # up to which points are marked

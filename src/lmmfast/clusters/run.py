@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
 from ..engine.options import MAX_EVALS
 from ..given import SparseMatrix
 from ..hints import hinted
-from ..typing import Hypothesis, Responses
-
-if TYPE_CHECKING:
-    from ..typing import Client, Coding, Data, PathLike, Rows
-    from .results import ClusterTest
+from ..typing import Client, Coding, Data, Hypothesis, PathLike, Responses, Rows
+from .results import ClusterTest
 
 
 @hinted

@@ -8,13 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ..data.design import Design
-
+from ..data.design import Design
 
 NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
     "dense": "one dense Cholesky factor (LAPACK)",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..freeze import Frozen
-
-if TYPE_CHECKING:
-    from .free import Free
-    from .starts import Starts
+from .free import Free
+from .starts import Starts
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _core
+from ..data.design import Design
 from ..data.rows import Rows
 from ..errors import FitError, silenced
 from ..memory import in_file
@@ -47,14 +48,14 @@ from .psi_parts import PsiMachine
 from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
+from .starts import Starts
 from .structured import structured
 from .units import units
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..data.design import Design
-    from .starts import Starts
+else:
+    from ..late import Self
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
 MOST_NODES = 100  # of a quadrature, in each direction

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.design import Design
 from ..errors import FitError, RankDeficientWarning, warn
 from .compiled import Engine
 from .free import Free, held, theta_names
@@ -17,8 +18,8 @@ from .ties import tied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..data.design import Design
+else:
+    from ..late import Self
 
 
 MOST_THREADS = 1024  # no machine gains from more, and each takes a stack

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _core
+from ..data.design import Design
 from ..data.relationship import refuse_moving
+from ..data.sums import Sums
 from ..errors import (
     ConvergenceWarning,
     DataError,
@@ -39,11 +41,6 @@ from .options import MAX_EVALS, Options, Watch
 from .point import RESIDUAL_STRUCTURE, WORDS, Point, in_words
 from .starts import Starts, random_theta
 from .structured import Structured, structured
-
-if TYPE_CHECKING:
-    from ..data.design import Design
-    from ..data.sums import Sums
-
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from ..data.design import Design
-    from ..engine.estimates import Estimates
-    from ..engine.families import Family
+from ..data.design import Design
+from ..engine.estimates import Estimates
+from ..engine.families import Family
 
 FAINT = 1e-10  # eigenvalues of a correlation matrix that count as zero
 

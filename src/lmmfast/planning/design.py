@@ -16,6 +16,8 @@ from .factors import Cells, categorical, interleaved, labels_of, occurrence
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 LIST, REPLICATE = "list", "replicate"
 

@@ -22,8 +22,8 @@ Frame = TypeVar("Frame", bound="IntoDataFrame")
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..typing import NewData
+else:
+    from ..late import pandas as pd
 
 
 @overload

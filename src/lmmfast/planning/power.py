@@ -32,6 +32,8 @@ from .study import Study, study_of
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 # distributions of the test, and what is said of them
 Test: TypeAlias = Literal["satterthwaite", "kenward-roger", "z", "lrt"]

@@ -7,10 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import tables
 from ..data.columns import Table
 from ..data.design import Design, build
+from ..data.residual import Residual
 from ..data.unanswered import RESPONSE, without_response
+from ..engine.estimates import Estimates
+from ..engine.families import Family
 from ..engine.relations import refuse_related
 from ..errors import DataError
 from ..fit import Fit
@@ -21,12 +26,9 @@ from ..typing import Coding
 from .frames import table_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-
-    from ..data.residual import Residual
-    from ..engine.estimates import Estimates
-    from ..engine.families import Family
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,6 +17,8 @@ from .rows import draw_quantiles, draw_residuals, draw_sizes, residuals_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 NAMED = 3  # levels that are named in a picture of influence
 MOST_MODES = 8  # columns of random effects that a legend tells apart

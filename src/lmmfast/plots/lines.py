@@ -15,6 +15,8 @@ from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 MOST = 12  # panels where none are asked for
 ALONG = 40  # places along a line

@@ -12,6 +12,8 @@ from .drawn import Profiled
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 DRAWN = (
     0.5,

@@ -13,6 +13,8 @@ from .drawn import Compared, Means, Replicates, Sizes, Tested
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 # ---- means ----------------------------------------------------------------------------------

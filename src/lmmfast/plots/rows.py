@@ -13,6 +13,8 @@ from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 @_axes.of_fit

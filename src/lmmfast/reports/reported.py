@@ -18,6 +18,9 @@ from .tidy import glance, tidy
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+else:
+    from ..late import pandas as pd
+    from ..late import polars as pl
 
 
 Frame = TypeVar("Frame", bound="IntoDataFrame")

@@ -14,6 +14,7 @@ from .. import tables
 from ..effects import range_of
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, FitError, warn
+from ..fit import Fit
 from ..inference.ddf import check_choice, check_level
 from ..inference.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from ..inference.refits import model_of
@@ -35,8 +36,8 @@ from .jackknife import jackknife
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..fit import Fit
+else:
+    from ..late import pandas as pd
 
 KINDS = ("parametric", "residual", "cases")
 

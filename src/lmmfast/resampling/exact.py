@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import tables
 from ..errors import FitError
+from ..fit import Fit
 from ..hints import hinted
 from ..inference.ddf import fit_of, linear_only, without_residual_structure
 from ..inference.hypotheses.comparison import EQUAL, chi2_tail, compared
@@ -28,8 +29,8 @@ from .suprema import Ratio
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..fit import Fit
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import tables
+from ..fit import Fit
 from ..inference.ddf import mixed_only
 from ..inference.intervals.parameters import parameters_of, values_in, values_of
 from ..inference.rows.leaving import Leaving, are_identified_without
 from ..many.job import Columns, Job, checked_threads
 from ..many.jobs import run_job
+from ..typing import Client
 from .folds import Folds, folds_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..fit import Fit
-    from ..typing import Client
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)

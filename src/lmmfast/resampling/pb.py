@@ -28,12 +28,13 @@ from ..inference.refits import estimated
 from ..many.job import checked_count, checked_threads
 from ..many.jobs import run_job
 from ..many.streams import Streams
+from ..typing import Client, PathLike
 from .ratios import job_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..typing import Client, PathLike
+else:
+    from ..late import pandas as pd
 
 LEVEL = 0.95  # of the interval of p
 ROWS = ("LRT", "PBtest", "Gamma", "Bartlett", "F")

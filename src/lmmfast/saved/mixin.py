@@ -11,6 +11,8 @@ from ..typing import Ddf
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+else:
+    from ..late import Self
 
 
 class Saved(Fit):

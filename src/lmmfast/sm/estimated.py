@@ -22,6 +22,8 @@ from .terms import Component, group_terms, is_component
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 Places = list[tuple[int, int, int] | None]
 

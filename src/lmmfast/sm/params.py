@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data.terms import RandomTerm
 from ..errors import FitError
 from ..linalg import triangular_root
-
-if TYPE_CHECKING:
-    from ..data.terms import RandomTerm
 
 
 class MixedLMParams:

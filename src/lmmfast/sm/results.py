@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError
 from ..given import IntoDataFrame, NewData, PathLike
+from ..inference.wald import TTest, WaldTest
 from ..reports.columns import Column
 from ..typing import Hypothesis, TidyEffects
 from .estimated import Estimated
@@ -23,8 +24,10 @@ from .summary import Summary, summarize
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..inference.wald import TTest, WaldTest
     from .termwise import TermTests
+else:
+    from ..late import TermTests
+    from ..late import pandas as pd
 
 
 class MixedLMResults(Estimated, Column):

@@ -17,18 +17,18 @@ import numpy as np
 
 from ... import tables as _tables
 from ...errors import DataError
+from ...fit import Fit
 from ...hints import hinted
 from ...typing import Ddf
-from ..ddf import METHODS, ddf_of, fit_of, method_of
+from ..ddf import METHODS, Method, ddf_of, fit_of, method_of
 from ..wald import wald_test
 from .comparison import chi2_tail, compared
 from .estimable import Effects, effects_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
-    from ..ddf import Method
+else:
+    from ...late import pandas as pd
 
 
 TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}

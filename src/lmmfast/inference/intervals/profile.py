@@ -19,8 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...engine.criterion import Criterion, PhiCriterion
+from ...engine.families import Family
+from ...engine.free import Free
+from ...engine.model import Model
 from ...engine.psi import PsiCriterion, XiCriterion
 from ...errors import ConvergenceWarning, FitError, silenced, warn
+from ...fit import Fit
 from ...plots import profiles as _pictures
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
 from ...typing import AxesLike
@@ -59,11 +63,8 @@ from .trace import Point, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...engine.families import Family
-    from ...engine.free import Free
-    from ...engine.model import Model
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 LOWER = 1e-6  # criterion below the fit's that is worth a warning, deviance units

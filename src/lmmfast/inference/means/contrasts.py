@@ -21,6 +21,8 @@ from .grid import text
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ...late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from ... import tables as _tables
+from ...fit import Fit
 from ...plots import results as _pictures
 from ...typing import Adjustment, AxesLike, CellWeights, Contrasted, Ddf, Inverse, MeansType
 from ..classes import class_kind
@@ -32,8 +33,9 @@ from .letters import letters
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
-
-    from ...fit import Fit
+else:
+    from ...late import Unpack
+    from ...late import pandas as pd
 
 
 class MeansOptions(TypedDict, total=False):

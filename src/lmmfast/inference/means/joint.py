@@ -17,6 +17,7 @@ import numpy as np
 
 from ... import tables as _tables
 from ...errors import DataError
+from ...fit import Fit
 from ...typing import Ddf
 from ..ddf import METHODS, ddf_of, fit_of, method_of
 from ..estimability import openness_of
@@ -27,8 +28,8 @@ from .grid import Grid, terms_of, text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)

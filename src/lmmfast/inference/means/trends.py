@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...data.design import evaluated
 from ...errors import DataError
+from ...fit import Fit
 from ...formula.expressions import Memory, read_expression
 from ...typing import Adjustment, CellWeights, Contrasted, Ddf
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
@@ -17,9 +18,6 @@ from .adjust import ADJUSTMENTS, adjustment
 from .coefficients import FixedEffects
 from .emmeans import EMMeans
 from .grid import WEIGHTS, Grid
-
-if TYPE_CHECKING:
-    from ...fit import Fit
 
 STEP = 1e-4  # of a difference quotient, relative to the spread of the variable
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from ... import tables
 from ...errors import FitError, LmmError
+from ...fit import Fit
 from ...plots import checks as _pictures
 from ...typing import AxesLike
 from .generalized import family_of, pearson, quantile_residuals
@@ -31,8 +32,8 @@ from .verdicts import verdicts_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 FEWEST = 20  # responses below which p-values say nothing

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from ...fit import Fit
 from ...hints import hinted
 from ...typing import Ddf
 from ..ddf import check_choice, ddf_of, fit_of
@@ -26,14 +27,10 @@ from ..hypotheses.anova import (
     untested,
 )
 from ..hypotheses.comparison import EQUAL, chi2_tail, criterion_name
+from ..hypotheses.estimable import Effects
 from ..refits import by_likelihood, estimated, model_of_part, refitted
 from .fixed_part import named_terms
 from .reductions import Deletion, Refit, allowed_deletions, refit_without
-
-if TYPE_CHECKING:
-    from ...fit import Fit
-    from ..hypotheses.estimable import Effects
-
 
 NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
 

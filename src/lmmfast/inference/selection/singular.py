@@ -23,8 +23,10 @@ import numpy as np
 
 from ... import tables
 from ...effects import term_covariance
+from ...engine.estimates import Singular
 from ...engine.psi import PsiCriterion
 from ...errors import FitError
+from ...fit import Fit
 from ...hints import hinted
 from ..ddf import check_choice, fit_of
 from ..hypotheses.comparison import chi2_tail
@@ -33,9 +35,8 @@ from .reductions import Reduction, costless, costly, refit_reduced, without_fact
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...engine.estimates import Singular
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 NEGLIGIBLE = 0.005  # share of a zero combination below which a column is not worth naming

@@ -17,8 +17,9 @@ import numpy as np
 
 from ... import tables
 from ...errors import FitError
+from ...fit import Fit
 from ...hints import hinted
-from ...typing import Ddf, LinearDdf
+from ...typing import Ddf
 from ..ddf import ddf_of, fit_of, linear_only
 from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
@@ -28,8 +29,8 @@ from .reductions import Deletion, Refit, refit_reduced
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 RANDOM = ("Eliminated", "npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)")
 SELECTED = (
