@@ -120,13 +120,15 @@ class Precision:
         self.matrix = _sparse(Q, "the precision matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the precision matrix")
 
-    root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
+    root: SparseMatrix | None = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
     diagonal: NDArray[np.float64] | None = None  # of K
     dependent: Dependent | None = None  # levels beside these, where K is singular
     autoregression: Adjacency | None = None  # whose rho is to be estimated
 
     @classmethod
-    def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
+    def of_root(
+        cls, root: Any, levels: Iterable[object] | None, diagonal: NDArray[np.float64]
+    ) -> Precision:
         """Of a sparse lower triangle G, K^-1 = G'G, and the diagonal of K."""
         made = cls(root.T @ root, levels)
         made.root, made.diagonal = root, diagonal

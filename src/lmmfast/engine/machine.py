@@ -13,6 +13,7 @@ import numpy as np
 from ..data.design import Design
 from ..errors import FitError, RankDeficientWarning, warn
 from .compiled import Engine
+from .costs import StorageReport
 from .free import Free, held, theta_names
 from .ties import tied
 
@@ -98,9 +99,10 @@ class Machine:
         return tied(ties, self.design, self.theta_entries, free)
 
     @property
-    def storage(self) -> dict[str, Any]:
+    def storage(self) -> StorageReport:
         """How the model is stored: eliminated factors, the trailing matrix, bytes."""
-        return dict(self._core.report)
+        found: StorageReport = dict(self._core.report)
+        return found
 
     @property
     def threads(self) -> int:

@@ -69,7 +69,7 @@ class Pedigree:
     [0.5, 0.5, 1.0, 0.5, 0.75]
     """
 
-    levels: NDArray[Any]
+    levels: np.ndarray
     sire: NDArray[np.int32]
     dam: NDArray[np.int32]
 

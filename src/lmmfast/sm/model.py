@@ -84,7 +84,7 @@ class MixedLM(Stated):
         exog: ArrayLike,
         groups: ArrayLike,
         exog_re: ArrayLike | None = None,
-        exog_vc: Mapping[str, Mapping[Any, ArrayLike]] | VarianceMatrices | None = None,
+        exog_vc: Mapping[str, Mapping[str, ArrayLike]] | VarianceMatrices | None = None,
         use_sqrt: bool = True,
         missing: Literal["none", "drop", "raise"] = "none",
         **kwargs: object,

@@ -199,7 +199,7 @@ class Spec:
         ]
 
     @cached_property
-    def compiled(self) -> Any:
+    def compiled(self) -> _core.Coordinates:
         """The coordinates as the compiled core takes them."""
         own = self.coordinates
         assert own is not None
