@@ -127,10 +127,11 @@ class Precision:
 
     @classmethod
     def of_root(
-        cls, root: Any, levels: Iterable[object] | None, diagonal: NDArray[np.float64]
+        cls, root: SparseMatrix, levels: Iterable[object] | None, diagonal: NDArray[np.float64]
     ) -> Precision:
         """Of a sparse lower triangle G, K^-1 = G'G, and the diagonal of K."""
-        made = cls(root.T @ root, levels)
+        G: Any = root
+        made = cls(G.T @ G, levels)
         made.root, made.diagonal = root, diagonal
         return made
 

@@ -101,7 +101,7 @@ class Machine:
     @property
     def storage(self) -> StorageReport:
         """How the model is stored: eliminated factors, the trailing matrix, bytes."""
-        found: StorageReport = dict(self._core.report)
+        found: StorageReport = self._core.report.copy()
         return found
 
     @property

@@ -126,7 +126,7 @@ class Restricted:
     def report(self) -> StorageReport:
         """Storage of the likelihood's own model, memory and price of both."""
         own, other = self._plain.report, self._whole.report
-        both: StorageReport = {**own}
+        both: StorageReport = own.copy()
         both["bytes"], both["rows"] = own["bytes"] + other["bytes"], own["rows"] + other["rows"]
         both["flops"] = other["flops"]
         return both

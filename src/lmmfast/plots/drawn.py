@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -79,7 +78,7 @@ class Profiled(Protocol):
 
     @property
     def frame(self) -> pd.DataFrame: ...
-    def curves(self, which: str | Sequence[str] | None = None) -> pd.DataFrame: ...
+    def curves(self, which: str | list[str] | tuple[str, ...] | None = None) -> pd.DataFrame: ...
 
 
 class Checked(Protocol):
