@@ -109,6 +109,9 @@ def means(data: pd.DataFrame) -> None:
     anova = lmmfast.compare(fit, fit.update(". ~ . - recipe:temp"), criterion="AICc")
     chosen = lmmfast.simplify(fit, "AIC", until="criterion")
     ax: Axes = plots.contrasts(pairs)
+    drawn: np.ndarray = plots.means(same)
+    drawn = same.plot()
+    assert len(drawn)
     assert len(table) and ax is not None and chosen is not None and anova is not None
     assert slopes is not None and tests is not None and same is not None
 
@@ -121,7 +124,16 @@ def pictures(fit: LMMFit) -> None:
     drawn: np.ndarray = plots.caterpillar(fit)
     drawn = plots.shrinkage(fit)
     table: pd.DataFrame = plots.caterpillar_frame(fit, "Subject")
-    drawn = plots.profile(fit.profile(["sigma"]))
+    found: Profile = fit.profile(["sigma", "Days"])
+    drawn = plots.profile(found, "sigma")
+    drawn = plots.profile_density(found)
+    drawn = found.plot(kind="zeta")
+    drawn = plots.bootstrap(fit.bootstrap(20, seed=1), "fixed")
+    drawn = plots.check(fit.check(10))
+    ax = plots.influence(fit, "Subject")
+    ax = plots.simulated(fit, 5)
+    grid: Axes | np.ndarray = plots.fitted(fit, "Days", "Subject")
+    assert grid is not None
     assert len(drawn) and len(table)
 
 
@@ -138,6 +150,9 @@ def planning() -> Power:
     found: Power = lmmfast.power(
         formula, more, test="cond[T.b]", params=assumed, n=20, method="z", effect=[10.0, 20.0]
     )
+    ax: Axes = plots.power(found)
+    ax = found.plot(ax=ax)
+    assert ax is not None
     return found
 
 
@@ -194,7 +209,8 @@ def statsmodels(data: pd.DataFrame) -> None:
     test: TTest = found.t_test("Days = 0")
     joint: WaldTest = found.wald_test(np.eye(2))
     table: pd.DataFrame = found.tidy(("fixed", "ran_pars"))
-    assert len(params) and len(table) and test is not None and joint is not None
+    ax: Axes = plots.coefficients(found)
+    assert len(params) and len(table) and ax is not None and test is not None and joint is not None
 
 
 def mistakes(fit: LMMFit, odds: GLMMFit, visits: MMRMFit) -> None:
@@ -226,5 +242,5 @@ def mistakes(fit: LMMFit, odds: GLMMFit, visits: MMRMFit) -> None:
     lmmfast.power(fit, method="t")  # type: ignore[arg-type]
     lmmfast.mixedlm("y ~ x", {}, missing="keep")  # type: ignore[arg-type]
     LMM.from_arrays(np.ones(3), np.ones((3, 1)), [np.zeros(3)], storage="thick")  # type: ignore[arg-type, list-item]
-    plots.caterpillar(fit.params)  # type: ignore[arg-type]
+    plots.caterpillar("fit")  # type: ignore[arg-type]
     plots.means(fit)  # type: ignore[arg-type]

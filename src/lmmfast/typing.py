@@ -139,14 +139,6 @@ AxesLike: TypeAlias = Axes | Sequence[Axes] | np.ndarray
 class Fitted(Protocol):
     """A fit of any kind, also of `mixedlm`."""
 
-    @property
-    def params(self) -> Any:
-        """Coefficients."""
-
-    @property
-    def llf(self) -> float:
-        """Log likelihood."""
-
     def tidy(self) -> DataFrame:
         """One row a parameter."""
 

@@ -245,7 +245,8 @@ def profile_contours_frame(
     names = list(curves)
     if len(names) < 2:
         raise ValueError("contours need the profiles of two parameters")
-    points = _parts(profile.frame)
+    given: Any = profile
+    points = _parts(given.frame)
     frames = []
     for i, second in enumerate(names):
         for first in names[:i]:
@@ -344,7 +345,8 @@ def profile_contours(
         As for `profile`.
     """
     frame = profile_contours_frame(profile, which, levels=levels)
-    points = _parts(profile.frame)
+    given: Any = profile
+    points = _parts(given.frame)
     names = list(_parts(profile_frame(profile, which)))
     pairs = [(first, second) for i, second in enumerate(names) for first in names[:i]]
     if axes is None:
