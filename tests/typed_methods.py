@@ -129,7 +129,7 @@ def pictures(fit: LMMFit) -> None:
     drawn = plots.profile_density(found)
     drawn = found.plot(kind="zeta")
     drawn = plots.bootstrap(fit.bootstrap(20, seed=1), "fixed")
-    drawn = plots.check(fit.check(10))
+    drawn = plots.check(fit.check(20))
     ax = plots.influence(fit, "Subject")
     ax = plots.simulated(fit, 5)
     grid: Axes | np.ndarray = plots.fitted(fit, "Days", "Subject")

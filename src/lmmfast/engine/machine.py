@@ -101,8 +101,7 @@ class Machine:
     @property
     def storage(self) -> StorageReport:
         """How the model is stored: eliminated factors, the trailing matrix, bytes."""
-        found: StorageReport = self._core.report.copy()
-        return found
+        return StorageReport(**self._core.report)
 
     @property
     def threads(self) -> int:

@@ -504,8 +504,7 @@ def _method(method: Any, study: Study) -> Test:
     if study.family is None:
         method = "satterthwaite" if method is None else method
         check_choice("method", method, METHODS)
-        found: Test = method
-    return found
+        return method  # type: ignore[no-any-return]
     method = "z" if method is None else method
     if method in METHODS and method not in ("z", "lrt"):
         raise ValueError(
@@ -513,8 +512,7 @@ def _method(method: Any, study: Study) -> Test:
             "generalized one"
         )
     check_choice("method", method, ("z", "lrt"))
-    known: Test = method
-    return known
+    return method  # type: ignore[no-any-return]
 
 
 def _study(
