@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class Machine:
     @property
     def storage(self) -> StorageReport:
         """How the model is stored: eliminated factors, the trailing matrix, bytes."""
-        return StorageReport(**self._core.report)
+        return cast(StorageReport, dict(self._core.report))
 
     @property
     def threads(self) -> int:
