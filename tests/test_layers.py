@@ -15,7 +15,8 @@ PACKAGE, CORE = SOURCE / "lmmfast", SOURCE / "_ext"
 
 # A room may import those of earlier lines, and of its own line those that are its own folder.
 LAYERS = """
-errors linalg memory threads freeze hints markup progress
+errors linalg memory threads freeze hints markup progress late
+given
 _core
 formula
 data
@@ -43,7 +44,7 @@ spatial
 results
 glmm_rowwise
 glmm_fit
-mmrm_summary
+mmrm_summary mmrm_rowwise
 mmrm_fit
 lmm glmm measures
 loading

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal, Protocol, TypedDict, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from .engine.costs import StorageReport
 
 class NotPositiveDefinite(ArithmeticError): ...
 class NotFinite(NotPositiveDefinite): ...
@@ -46,15 +49,15 @@ class Precision:
 class Related:
     precision: Precision
     def __init__(self, precision: Precision) -> None: ...
-    def times(self, X: Any) -> np.ndarray: ...
-    def draws(self, X: Any) -> np.ndarray: ...
+    def times(self, X: ArrayLike) -> np.ndarray: ...
+    def draws(self, X: ArrayLike) -> np.ndarray: ...
     def diagonal(self) -> np.ndarray: ...
 
 def order_of_pedigree(sire: np.ndarray, dam: np.ndarray) -> tuple[np.ndarray, int]: ...
 def inbreeding(sire: np.ndarray, dam: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 class OneThread(AbstractContextManager[None]):
-    def __init__(self, control: Any) -> None: ...
+    def __init__(self, control: object) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 
 class Coordinates:
@@ -83,7 +86,7 @@ class Blocks:
         self,
         coordinates: Coordinates,
         y: np.ndarray,
-        X: Any,
+        X: ArrayLike | list[np.ndarray],
         factors: list[Factor],
         weights: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float, float, float]: ...
@@ -131,12 +134,12 @@ def plan(
     storage: str = "auto",
     order: Order | None = None,
     generalized: bool = False,
-) -> dict[str, Any]: ...
+) -> StorageReport: ...
 
 class Model:
     ntheta: int
     keep: np.ndarray
-    report: dict[str, Any]
+    report: StorageReport
     def __init__(
         self,
         y: np.ndarray | Cross,
@@ -198,7 +201,7 @@ class ResidualModel(Model):
     ndelta: int
     def structure(
         self,
-        source: tuple[Any, ...],
+        source: tuple[object, ...],
         stratum: np.ndarray | None = None,
         columns: np.ndarray | None = None,
         kind: str = "",
@@ -223,9 +226,17 @@ class ResidualModel(Model):
         plane: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> tuple[tuple[np.ndarray, float, float, tuple[float, float], int, str], np.ndarray]: ...
 
+class _Rowwise(Protocol):
+    """A family in Python."""
+
+    @property
+    def nextra(self) -> int: ...
+    @property
+    def rows(self) -> Callable[..., dict[str, np.ndarray]]: ...
+
 def describe_family(family: str, link: str, classes: int = 0) -> tuple[int, bool]: ...
 def density(
-    family: Any,
+    family: str | _Rowwise,
     link: str,
     y: np.ndarray,
     w: np.ndarray | None,
@@ -245,27 +256,45 @@ class _Structure:
     nbound: int
     kinds: tuple[str, ...]
     rows: tuple[int | None, ...]
-    def root(self, phi: Any) -> np.ndarray: ...
-    def sigma(self, phi: Any) -> np.ndarray: ...
-    def derivatives(self, phi: Any) -> np.ndarray: ...
-    def bend(self, phi: Any, S: Any) -> np.ndarray: ...
-    def nearest(self, Sigma: Any) -> np.ndarray: ...
-    def trials(self, phi: Any, S: Any, unit: Any = None) -> list[np.ndarray]: ...
+    def root(self, phi: ArrayLike) -> np.ndarray: ...
+    def sigma(self, phi: ArrayLike) -> np.ndarray: ...
+    def derivatives(self, phi: ArrayLike) -> np.ndarray: ...
+    def bend(self, phi: ArrayLike, S: ArrayLike) -> np.ndarray: ...
+    def nearest(self, Sigma: ArrayLike) -> np.ndarray: ...
+    def trials(
+        self, phi: ArrayLike, S: ArrayLike, unit: ArrayLike | None = None
+    ) -> list[np.ndarray]: ...
 
 class Structure(_Structure):
-    def __init__(self, name: str, p: int, coordinates: Any = None, rank: int = 0) -> None: ...
+    def __init__(
+        self, name: str, p: int, coordinates: ArrayLike | None = None, rank: int = 0
+    ) -> None: ...
+
+# Sigma, and what makes its first and second derivatives
+_Jets = tuple[np.ndarray, Callable[[], np.ndarray], Callable[[], np.ndarray]]
 
 class OwnStructure(_Structure):
     def __init__(
         self,
         p: int,
         nphi: int,
-        function: Callable[[np.ndarray], Any],
+        function: Callable[[np.ndarray], _Jets],
         nbound: int = 0,
         kinds: Sequence[str] | None = None,
         rows: Sequence[int | None] | None = None,
-        start: Any = None,
+        start: ArrayLike | None = None,
     ) -> None: ...
+
+class GeneralizedReport(TypedDict):
+    objective: float
+    certificate: float
+    mode: float
+    neval: int
+    factorizations: int
+    passes: int
+    escapes: int
+    status: str
+    z: np.ndarray | None
 
 class Generalized(Model):
     nextra: int
@@ -275,14 +304,14 @@ class Generalized(Model):
     def __init__(
         self,
         y: np.ndarray,
-        X: Any = None,
+        X: ArrayLike | list[np.ndarray] | None = None,
         factors: list[Factor] | None = None,
         weights: np.ndarray | None = None,
         limit: float = ...,
         *,
         storage: str = "auto",
         order: Order | None = None,
-        family: Any = "binomial",
+        family: str | _Rowwise = "binomial",
         link: str = "logit",
         classes: int = 0,
         offset: np.ndarray | None = None,
@@ -303,8 +332,13 @@ class Generalized(Model):
         tolerance: float = 1e-10,
         radius: float = 1.0,
         callback: Callable[[int, float, float, float, float], bool] | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]: ...
-    def value(self, psi: np.ndarray, gradient: bool = False) -> Any: ...  # type: ignore[override]
+    ) -> tuple[np.ndarray, GeneralizedReport]: ...
+    @overload  # type: ignore[override]
+    def value(self, psi: np.ndarray, gradient: Literal[False] = False) -> float: ...
+    @overload
+    def value(self, psi: np.ndarray, gradient: Literal[True]) -> tuple[float, np.ndarray]: ...
+    @overload
+    def value(self, psi: np.ndarray, gradient: bool) -> float | tuple[float, np.ndarray]: ...
     def work(self) -> tuple[int, int]: ...
     def obstacle(self) -> str: ...
     def modes(self) -> list[np.ndarray]: ...
@@ -316,18 +350,18 @@ class Repeated:
     visits: int
     groups: int
     nphi: int
-    structure: Any
+    structure: _Structure
     patterns: list[tuple[int, np.ndarray]]
-    local: list[Any] | None
+    local: list[_Structure] | None
     bounded: np.ndarray
     deviations: np.ndarray
     def __init__(
         self,
         p: int,
-        structure: Any,
+        structure: _Structure | list[_Structure],
         groups: int,
         patterns: list[tuple[int, np.ndarray]],
-        shift: Any = None,
+        shift: ArrayLike | None = None,
     ) -> None: ...
     def add(self, pattern: int, z: np.ndarray) -> None: ...
     def add_sums(self, pattern: int, count: int, total: np.ndarray) -> None: ...
@@ -347,6 +381,6 @@ class Repeated:
         maxeval: int = 500,
         tolerance: float = 1e-10,
         radius: float = 1.0,
-        callback: Any = None,
+        callback: Callable[[int, float, float, float, float], bool] | None = None,
     ) -> tuple[np.ndarray, float, float, int, str]: ...
     def renew_lock(self) -> None: ...

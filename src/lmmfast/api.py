@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
 
 from .data.own_covariances import with_covariances
 from .engine.compiled import Engine
 from .engine.costs import ModelPlan, planned
+from .engine.custom_covariance import CustomCovariance
+from .engine.estimates import Evaluation
 from .engine.families import find_family
 from .engine.options import MAX_EVALS, Options
 from .errors import OneRowPerLevelWarning, silenced
 from .glmm import GLMM
+from .glmm_fit import GLMMFit
 from .hints import hinted
 from .lmm import lmm_of
 from .responses import linear_only
+from .results import LMMFit
+from .sources.cross import CrossProducts
 from .sources.given import design_from
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from numpy.typing import ArrayLike
-
-    from .engine.custom_covariance import CustomCovariance
-    from .engine.estimates import Evaluation
-    from .glmm_fit import GLMMFit
-    from .results import LMMFit
-    from .sources.cross import CrossProducts
-    from .typing import Coding, Data, Family, Held, Priors, Related, Rows, Storage
+from .typing import Coding, Data, Family, Held, Priors, Related, Rows, Storage
 
 
 @hinted

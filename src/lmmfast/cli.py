@@ -18,6 +18,7 @@ import numpy as np
 from . import __version__
 from .errors import LmmWarning
 from .sources.paths import MISSING, Text, TextFormatError, columns_of, expand, kind_of, read_text
+from .typing import Ddf
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +203,7 @@ def fit_command(args: argparse.Namespace) -> None:
     data = chosen_data(args)
     fitted: Callable[..., LMMFit | GLMMFit] = lmer if args.family is None else glmer
     fit = fitted(args.formula, data, **model, **more)
-    ddf = args.ddf or ("satterthwaite" if fit.family is None else "z")
+    ddf: Ddf = args.ddf or ("satterthwaite" if fit.family is None else "z")
     summary: Callable[..., Any] = fit.summary  # a generalized fit has one kind of tests
     print(summary(**({"ddf": ddf} if fit.family is None else {})))
     if args.anova:
@@ -377,7 +378,7 @@ def read_table(path: str) -> pd.DataFrame:
 # ---- results out --------------------------------------------------------------------------------
 
 
-def record(fit: LMMFit | GLMMFit, ddf: str) -> dict[str, Any]:
+def record(fit: LMMFit | GLMMFit, ddf: Ddf) -> dict[str, Any]:
     """Everything about a fit in plain dicts, lists, numbers and strings (NaN where missing)."""
     from .inference.ddf import method_of
     from .inference.selection.singular import singular_sentences

@@ -7,19 +7,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .data.design import refilled
+from .data.design import Design, refilled
+from .engine.estimates import Estimates
+from .engine.families import Family
+from .engine.model import Model
+from .engine.point import Point
+from .engine.starts import Starts
 from .hints import hinted
+from .typing import Ddf
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from .data.design import Design
-    from .engine.estimates import Estimates
-    from .engine.families import Family
-    from .engine.model import Model
-    from .engine.point import Point
-    from .engine.starts import Starts
+else:
+    from .late import Self
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +47,7 @@ class Fit:
         return replace(self, estimates=estimates, design=design, model=model or self.model)
 
     @hinted
-    def refit(self, y: Any = None, *, weights: Any = None) -> Self:
+    def refit(self, y: ArrayLike | None = None, *, weights: ArrayLike | None = None) -> Self:
         """The same model fitted to another response or with other weights.
 
         Parameters
@@ -110,7 +112,7 @@ class Fit:
         return None
 
     @property
-    def usual_ddf(self) -> str:
+    def usual_ddf(self) -> Ddf:
         """Degrees of freedom of its tests where none are asked for, as ``ddf`` of `t_test`."""
         return "satterthwaite" if self.family is None else "z"
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+from numpy.typing import ArrayLike
+
+from .engine.estimates import Evaluation
 from .engine.families import find_family
 from .engine.generalized import GeneralizedModel
 from .engine.options import MAX_EVALS, Options
+from .given import PathLike
 from .glmm_fit import GLMMFit
+from .many.fits import ManyFits
 from .summary import model_line
-
-if TYPE_CHECKING:
-    from .engine.estimates import Evaluation
-    from .many.fits import ManyFits
+from .typing import Client, Family, Hypothesis, Priors, Responses, Storage, Term
 
 
 class GLMM(GeneralizedModel):
@@ -22,22 +24,22 @@ class GLMM(GeneralizedModel):
     @classmethod
     def from_arrays(
         cls,
-        y: Any,
-        X: Any,
-        terms: Sequence[tuple[Any, ...]],
-        family: Any = "binomial",
+        y: ArrayLike,
+        X: ArrayLike,
+        terms: Sequence[Term],
+        family: Family = "binomial",
         link: str | None = None,
-        weights: Any = None,
-        offset: Any = None,
+        weights: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
         *,
         names: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
-        storage: str = "auto",
+        storage: Storage = "auto",
         threads: int = 1,
         nagq: int = 1,
-        information: str = "observed",
-        prior: Any = None,
-        accuracy: str = "laplace",
+        information: Literal["observed", "expected"] = "observed",
+        prior: Priors | None = None,
+        accuracy: Literal["laplace", "second-order"] = "laplace",
         reml: bool = False,
     ) -> GLMM:
         """A model from arrays, without a formula and without pandas.
@@ -98,7 +100,7 @@ class GLMM(GeneralizedModel):
     def fit(
         self,
         *,
-        start: Any = None,
+        start: ArrayLike | Mapping[str, ArrayLike] | None = None,
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
         max_seconds: float | None = None,
@@ -143,14 +145,14 @@ class GLMM(GeneralizedModel):
 
     def fit_many(
         self,
-        Y: Any,
+        Y: Responses,
         *,
-        contrasts: Any = None,
+        contrasts: Hypothesis | None = None,
         threads: int = 1,
         max_evals: int = MAX_EVALS,
-        weights: Any = None,
-        client: Any = None,
-        checkpoint: Any = None,
+        weights: ArrayLike | None = None,
+        client: Client | None = None,
+        checkpoint: PathLike | None = None,
     ) -> ManyFits:
         """Fits the model to many responses; see `lmmfast.fit_many`.
 
@@ -172,10 +174,10 @@ class GLMM(GeneralizedModel):
         from .many.run import fit_all
 
         want = asked(self.design, contrasts, "z", self.reml, max_evals, generalized=True)
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how: dict[str, Any] = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return fit_all(self, Y, want, weights=weights, **how)
 
-    def at(self, psi: Any) -> GLMMFit:
+    def at(self, psi: ArrayLike | Mapping[str, ArrayLike]) -> GLMMFit:
         """The model at given parameters: modes and likelihood without maximizing.
 
         Parameters

@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import summary as _summary
 from .data.design import Given, refilled
-from .engine.families import find_family
+from .engine.estimates import Evaluation
+from .engine.families import Family, find_family
+from .engine.generalized import GeneralizedModel
+from .engine.generalized_estimates import GeneralizedEstimates
+from .engine.modal import ModalPoint
 from .engine.options import MAX_EVALS, Options
+from .given import Data, IntoDataFrame, NewData, PandasRows, PathLike, Rows
 from .glmm_rowwise import GeneralizedRows
 from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
+from .inference.intervals.approximation import Approximation
 from .inference.intervals.approximation import approximation as _approximation
 from .inference.intervals.parameters import natural_extra
+from .inference.intervals.profile import Profile
 from .inference.rows import checks as _checks
+from .inference.rows.checks import Checks
 from .inference.rows.given_kind import as_given
 from .inference.selection import update as _update
-from .inference.selection.update import AS_BEFORE
+from .inference.selection.update import AS_BEFORE, AsBefore
 from .labelled import Labelled
 from .many import generalized as _drawn
 from .many.job import checked_count
+from .many.parameters import Parameters
 from .many.streams import Streams
 from .resampling import generalized as _bootstrap
+from .resampling.bootstrap import Bootstrap
 from .saved.mixin import Saved
+from .tables import Summary
+from .typing import BootstrapLimits, Client, Coding, IntervalMethod, ParameterNames, Related
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     from typing_extensions import Self
 
-    from .engine.estimates import Evaluation
-    from .engine.families import Family
-    from .engine.generalized import GeneralizedModel
-    from .engine.generalized_estimates import GeneralizedEstimates
-    from .inference.intervals.approximation import Approximation
-    from .inference.intervals.profile import Profile
     from .inference.means.marginal import Marginal
-    from .inference.rows.checks import Checks
-    from .resampling.bootstrap import Bootstrap
-    from .tables import Summary
+else:
+    from .late import Marginal, Self
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,11 +195,9 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         return np.concatenate([theta, beta, self.estimates.extra])
 
     @cached_property
-    def point(self) -> Any:
+    def point(self) -> ModalPoint:
         """The model at the estimates: what inference reads of it is computed once."""
-        from .engine.modal import ModalPoint
-
-        read = self.model.read_before(self)
+        read: ModalPoint | None = self.model.read_before(self)
         if read is not None:
             return read
         model = self.model if self.design is self.model.design else self._remodelled(self.design)
@@ -203,12 +210,12 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         self,
         level: float = 0.95,
         *,
-        method: str = "wald",
-        parameters: Any = "fixed",
+        method: IntervalMethod = "wald",
+        parameters: ParameterNames = "fixed",
         alpha: float | None = None,
         n: int = 1000,
         seed: int | None = None,
-        kind: str = "percentile",
+        kind: BootstrapLimits = "percentile",
         threads: int = 1,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
@@ -249,7 +256,7 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         return boot.conf_int(level, kind=kind, parameters=parameters)
 
     @hinted
-    def profile(self, which: Any = None, level: float = 0.99) -> Profile:
+    def profile(self, which: ParameterNames | None = None, level: float = 0.99) -> Profile:
         """Profile likelihood: the deviance at values of a parameter, the others at their best.
 
         Parameters
@@ -276,7 +283,7 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
     # ---- again, and on paper --------------------------------------------------------------------
 
     @hinted
-    def refit(self, y: Any = None, *, weights: Any = None) -> Self:
+    def refit(self, y: ArrayLike | None = None, *, weights: ArrayLike | None = None) -> Self:
         """The same model fitted to another response or with other weights.
 
         Parameters
@@ -308,16 +315,37 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
 
         return model_of_part(self, design)
 
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *, re: Literal["new", "fixed"] = ...,
+        params: Parameters | Mapping[str, object] | None = ...,
+        newdata: PandasRows | None = ...,
+    ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *, re: Literal["new", "fixed"] = ...,
+        params: Parameters | Mapping[str, object] | None = ...,
+        newdata: pl.DataFrame,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *, re: Literal["new", "fixed"] = ...,
+        params: Parameters | Mapping[str, object] | None = ...,
+        newdata: IntoDataFrame,
+    ) -> Any: ...  # fmt: skip
+
     @hinted
     def simulate(
         self,
         n: int = 1,
         seed: int | None = None,
         *,
-        re: str = "new",
-        params: Any = None,
-        newdata: Any = None,
-    ) -> pd.DataFrame:
+        re: Literal["new", "fixed"] = "new",
+        params: Parameters | Mapping[str, object] | None = None,
+        newdata: NewData | None = None,
+    ) -> pd.DataFrame | pl.DataFrame:
         """Responses drawn from the model.
 
         Parameters
@@ -357,11 +385,11 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         n: int = 1000,
         seed: int | None = None,
         *,
-        statistic: Callable[[Any], Any] | None = None,
-        re: str = "new",
+        statistic: Callable[[Self], object] | None = None,
+        re: Literal["new", "fixed"] = "new",
         threads: int = 1,
-        client: Any = None,
-        checkpoint: Any = None,
+        client: Client | None = None,
+        checkpoint: PathLike | None = None,
     ) -> Bootstrap:
         """Replicates of the fit, each to a response that was drawn from it.
 
@@ -395,7 +423,7 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
         ValueError, TypeError
             For arguments that mean nothing.
         """
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how: dict[str, Any] = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return _bootstrap.bootstrap(self, n, seed, statistic, re, **how)
 
     @hinted
@@ -481,19 +509,19 @@ class GLMMFit(Labelled, GeneralizedRows, Saved):
     def update(
         self,
         formula: str | None = None,
-        data: Any = AS_BEFORE,
+        data: Data | AsBefore = AS_BEFORE,
         *,
-        weights: Any = AS_BEFORE,
-        offset: Any = AS_BEFORE,
-        contrasts: Any = AS_BEFORE,
-        family: Any = None,
+        weights: Rows | AsBefore | None = AS_BEFORE,
+        offset: Rows | AsBefore | None = AS_BEFORE,
+        contrasts: Mapping[str, Coding] | AsBefore | None = AS_BEFORE,
+        family: Family | None = None,
         link: str | None = None,
         nagq: int | None = None,
-        information: str | None = None,
-        accuracy: str | None = None,
-        relationship: Any = AS_BEFORE,
+        information: Literal["observed", "expected"] | None = None,
+        accuracy: Literal["laplace", "second-order"] | None = None,
+        relationship: Mapping[str, Related] | AsBefore | None = AS_BEFORE,
         reml: bool | None = None,
-        start: Any = None,
+        start: ArrayLike | Mapping[str, ArrayLike] | None = None,
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
         max_seconds: float | None = None,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
+
+from numpy.typing import ArrayLike
 
 from .data.new_rows import rows_given
 from .fit import Fit
+from .given import IntoDataFrame, NewData, PandasRows, Rows
 from .hints import hinted
 from .inference.rows import generalized as _generalized
 from .inference.rows import influence_generalized as _influence
@@ -14,9 +18,14 @@ from .inference.rows import quality as _quality
 from .inference.rows.asked import Asked
 from .inference.rows.given_kind import as_given
 from .inference.rows.shown import predictions
+from .typing import Effects, NewColumns, NewLevels, PredictedType
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+else:
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class GeneralizedRows(Fit):
@@ -29,7 +38,7 @@ class GeneralizedRows(Fit):
         return _predict.row_series(self.design, values, "linear_predictor")
 
     @property
-    def fittedvalues(self) -> Any:
+    def fittedvalues(self) -> pd.Series | pd.DataFrame:
         """Means of the rows used (n) given the conditional modes, on the scale of the response: of
         binomial counts probabilities. Of an ordered response a table, the probabilities of its
         classes.
@@ -45,7 +54,12 @@ class GeneralizedRows(Fit):
         return _generalized.residuals(self, "response", 0)
 
     @hinted
-    def residuals(self, type: str = "response", *, seed: int = 0) -> pd.Series:
+    def residuals(
+        self,
+        type: Literal["response", "pearson", "deviance", "quantile", "working"] = "response",
+        *,
+        seed: int = 0,
+    ) -> pd.Series:
         """Residuals of the rows used (n), given the conditional modes.
 
         Parameters
@@ -74,42 +88,132 @@ class GeneralizedRows(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
-        type: str = ..., re_form: Any = ..., marginal: bool = ...,
-        new_levels: str = ..., offset: Any = ..., se: Literal[False] = ..., interval: None = ...,
-        level: float = ..., weights: Any = ..., vary_left_out: bool = ...,
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: Literal["link", "class", "mean.class"] = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: Literal[False] = ..., interval: None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ...,
-    ) -> Any: ...  # fmt: skip
+    ) -> pd.Series: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
-        type: str = ..., re_form: Any = ..., marginal: bool = ...,
-        new_levels: str = ..., offset: Any = ..., se: bool = ..., interval: str | None = ...,
-        level: float = ..., weights: Any = ..., vary_left_out: bool = ...,
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
         random_only: bool = ..., seed: int = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: bool = ..., interval: Literal["confidence", "prediction"],
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: bool = ..., interval: None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> pd.Series | pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: Literal["link", "class", "mean.class"] = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: Literal[False] = ..., interval: None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> pl.Series: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: bool = ..., interval: Literal["confidence", "prediction"],
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: bool = ..., interval: None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> pl.Series | pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: IntoDataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
+        type: PredictedType = ...,
+        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
+        offset: Rows | None = ...,
+        se: bool = ..., interval: Literal["confidence", "prediction"] | None = ...,
+        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
+        random_only: bool = ..., seed: int = ...,
+    ) -> Any: ...  # fmt: skip
 
     @hinted
     def predict(
         self,
-        newdata: Any = None,
+        newdata: NewData | pd.Series | None = None,
         *,
-        X: Any = None,
-        Z: Any = None,
-        type: str = "link",
-        re_form: Any = None,
+        X: ArrayLike | None = None,
+        Z: NewColumns | None = None,
+        type: PredictedType = "link",
+        re_form: Effects | None = None,
         marginal: bool = False,
-        new_levels: str = "error",
-        offset: Any = None,
+        new_levels: NewLevels = "error",
+        offset: Rows | None = None,
         se: bool = False,
-        interval: str | None = None,
+        interval: Literal["confidence", "prediction"] | None = None,
         level: float = 0.95,
-        weights: Any = None,
+        weights: Rows | None = None,
         vary_left_out: bool = True,
         random_only: bool = False,
         seed: int = 0,
-    ) -> Any:
+    ) -> pd.Series | pd.DataFrame | pl.Series | pl.DataFrame:
         """Predict the linear predictor or the mean, for the rows of the fit or for new ones.
 
         Parameters
@@ -195,7 +299,9 @@ class GeneralizedRows(Fit):
         return as_given(newdata, found)
 
     @hinted
-    def influence(self, by: str | None = None, *, levels: Any = None) -> pd.DataFrame:
+    def influence(
+        self, by: str | None = None, *, levels: str | Iterable[object] | None = None
+    ) -> pd.DataFrame:
         """What the fixed effects would be without each row, or without each level of a factor.
 
         Parameters

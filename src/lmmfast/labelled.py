@@ -13,18 +13,21 @@ from .hints import attribute_error, hinted
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import table as _table
 from .inference.intervals import variance_errors as _variance_errors
+from .inference.means.emmeans import EMMeans, MeansOptions
 from .inference.rows import modes as _modes
 from .inference.rows import quality as _quality
 from .inference.selection import singular as _singular
+from .inference.wald import TTest, WaldTest
 from .reports.reported import Reported
-from .tables import name_index
+from .tables import Summary, name_index
+from .typing import Ddf, Effects, Hypothesis
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .inference.means.emmeans import EMMeans
-    from .inference.wald import TTest, WaldTest
-    from .tables import Summary
+    from typing_extensions import Unpack
+else:
+    from .late import Unpack
+    from .late import pandas as pd
 
 
 class Labelled(Reported):
@@ -77,7 +80,7 @@ class Labelled(Reported):
         return self._by_name(self.coef_test().df_denom, "df")
 
     @hinted
-    def coef_test(self, *, ddf: str | None = None) -> TTest:
+    def coef_test(self, *, ddf: Ddf | None = None) -> TTest:
         """Tests of every coefficient against zero; see `t_test`.
 
         Parameters
@@ -93,7 +96,7 @@ class Labelled(Reported):
         return _tests.coef_test(self, ddf)
 
     @hinted
-    def t_test(self, L: Any, *, ddf: str | None = None) -> TTest:
+    def t_test(self, L: Hypothesis, *, ddf: Ddf | None = None) -> TTest:
         """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
 
         Parameters
@@ -131,7 +134,7 @@ class Labelled(Reported):
         return _tests.t_test(self, L, ddf)
 
     @hinted
-    def f_test(self, L: Any, *, ddf: str | None = None) -> WaldTest:
+    def f_test(self, L: Hypothesis, *, ddf: Ddf | None = None) -> WaldTest:
         """Joint test of linear hypotheses L beta = q on the fixed effects.
 
         Parameters
@@ -148,7 +151,7 @@ class Labelled(Reported):
         """
         return _tests.f_test(self, L, ddf)
 
-    def emmeans(self, specs: str | Sequence[str], **options: Any) -> EMMeans:
+    def emmeans(self, specs: str | Sequence[str], **options: Unpack[MeansOptions]) -> EMMeans:
         """Estimated marginal means, and contrasts among them; see `lmmfast.emmeans`.
 
         Parameters
@@ -435,7 +438,7 @@ class Labelled(Reported):
     def partial_fitted(
         self,
         fixed: str | Sequence[str] = "all",
-        random: Any = "none",
+        random: Effects | None = "none",
         *,
         residuals: bool = False,
     ) -> pd.Series:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+from numpy.typing import ArrayLike
+
+from .data.design import Design
 from .engine import autoregression
+from .engine.estimates import Evaluation
+from .engine.free import Free
 from .engine.model import Model
 from .engine.options import MAX_EVALS, Options
 from .engine.residual import ResidualModel
+from .given import PathLike
+from .many.fits import ManyFits
 from .results import LMMFit
+from .sources.cross import CrossProducts
 from .summary import model_line
-
-if TYPE_CHECKING:
-    from .data.design import Design
-    from .engine.estimates import Evaluation
-    from .engine.free import Free
-    from .many.fits import ManyFits
-    from .sources.cross import CrossProducts
+from .typing import Client, Hypothesis, Responses, Storage, Term
 
 
 class LMM(Model):
@@ -27,15 +29,15 @@ class LMM(Model):
     @classmethod
     def from_arrays(
         cls,
-        y: Any,
-        X: Any,
-        terms: Sequence[tuple[Any, ...]],
-        weights: Any = None,
-        offset: Any = None,
+        y: ArrayLike,
+        X: ArrayLike,
+        terms: Sequence[Term],
+        weights: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
         *,
         names: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
-        storage: str = "auto",
+        storage: Storage = "auto",
         threads: int = 1,
     ) -> LMM:
         """A model from arrays, without a formula and without pandas.
@@ -89,7 +91,7 @@ class LMM(Model):
 
     @classmethod
     def from_cross_products(
-        cls, cross: CrossProducts, *, storage: str = "auto", threads: int = 1
+        cls, cross: CrossProducts, *, storage: Storage = "auto", threads: int = 1
     ) -> LMM:
         """The model of cross-products; its rows are not needed.
 
@@ -133,7 +135,7 @@ class LMM(Model):
         self,
         *,
         reml: bool = True,
-        start: Any = None,
+        start: ArrayLike | None = None,
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
         max_seconds: float | None = None,
@@ -194,16 +196,16 @@ class LMM(Model):
 
     def fit_many(
         self,
-        Y: Any,
+        Y: Responses,
         *,
-        contrasts: Any = None,
-        ddf: str = "satterthwaite",
+        contrasts: Hypothesis | None = None,
+        ddf: Literal["satterthwaite", "kenward-roger", "z"] = "satterthwaite",
         reml: bool = True,
         threads: int = 1,
         max_evals: int = MAX_EVALS,
-        weights: Any = None,
-        client: Any = None,
-        checkpoint: Any = None,
+        weights: ArrayLike | None = None,
+        client: Client | None = None,
+        checkpoint: PathLike | None = None,
     ) -> ManyFits:
         """Fits the model to many responses; see `lmmfast.fit_many`.
 
@@ -225,10 +227,12 @@ class LMM(Model):
         from .many.run import fit_all
 
         want = asked(self.design, contrasts, ddf, reml, max_evals)
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint}
+        how: dict[str, Any] = {"threads": threads, "client": client, "checkpoint": checkpoint}
         return fit_all(self, Y, want, weights=weights, **how)
 
-    def refit(self, fit: LMMFit, y: Any = None, *, weights: Any = None) -> LMMFit:
+    def refit(
+        self, fit: LMMFit, y: ArrayLike | None = None, *, weights: ArrayLike | None = None
+    ) -> LMMFit:
         """The same model fitted to another response or with other weights, from a fit of it.
 
         As ``fit.refit(y, weights=weights)`` of a fit of this model.
@@ -247,7 +251,7 @@ class LMM(Model):
         """
         return replace(fit, design=self.design, model=self).refit(y, weights=weights)
 
-    def at(self, theta: Any, *, reml: bool = True) -> LMMFit:
+    def at(self, theta: ArrayLike, *, reml: bool = True) -> LMMFit:
         """The model at a given theta: estimates, modes and criterion without minimizing.
 
         Parameters

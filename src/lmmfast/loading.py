@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .fit import Fit
+from .given import PathLike
 from .glmm import GLMM
 from .glmm_fit import GLMMFit
 from .lmm import lmm_of
@@ -16,9 +16,7 @@ from .results import LMMFit
 from .saved import files as _files
 from .saved.verification import Verification
 from .saved.verification import verify as _verify
-
-if TYPE_CHECKING:
-    from .typing import Data
+from .typing import Data
 
 _KINDS = {
     "lmm": _files.Maker(LMMFit, lmm_of),
@@ -27,7 +25,9 @@ _KINDS = {
 }
 
 
-def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None) -> Any:
+def load(
+    path: PathLike, *, names: Mapping[str, object] | None = None
+) -> LMMFit | GLMMFit | MMRMFit:
     """A fit that ``fit.save`` wrote, or ``lmmfast fit --json``.
 
     A file cannot do anything: nothing in it is executed, it has no pickle. What it says is checked
@@ -69,10 +69,13 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
     ...     lmmfast.load(Path(folder) / "dye.lmm").params.round(1).to_dict()
     {'Intercept': 1527.5}
     """
-    return _files.load(path, names, _KINDS)
+    found: Any = _files.load(path, names, _KINDS)
+    return found  # type: ignore[no-any-return]
 
 
-def verify(saved: Any, data: Data, *, names: Mapping[str, Any] | None = None) -> Verification:
+def verify(
+    saved: PathLike | Fit, data: Data, *, names: Mapping[str, object] | None = None
+) -> Verification:
     """Whether a saved fit is that of some data, and an optimum there.
 
     The criterion, its slope and its curvature are computed at the stored estimates from these data.

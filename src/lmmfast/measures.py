@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
+from numpy.typing import ArrayLike
+
+from .engine.estimates import Evaluation
 from .engine.options import MAX_EVALS, Options
 from .engine.repeated import RepeatedModel
 from .hints import hinted
 from .inference.ddf import ddf_of
 from .mmrm_fit import MMRMFit
 from .sources.repeated import any_repeated
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from .engine.estimates import Evaluation
-    from .typing import Coding, Data, Rows
+from .typing import Coding, Data, Ddf, Rows
 
 
 class MMRM(RepeatedModel):
     __doc__ = RepeatedModel.__doc__
 
-    def fit(self, *, reml: bool = True, ddf: str = "kenward-roger") -> MMRMFit:
+    def fit(self, *, reml: bool = True, ddf: Ddf = "kenward-roger") -> MMRMFit:
         """Minimizes the REML criterion or the deviance.
 
         Parameters
@@ -39,7 +36,7 @@ class MMRM(RepeatedModel):
         """
         return self.fitted(Options(reml), ddf)
 
-    def at(self, theta: Any, *, reml: bool = True) -> MMRMFit:
+    def at(self, theta: ArrayLike, *, reml: bool = True) -> MMRMFit:
         """The model at given parameters of its covariance matrices, without minimizing.
 
         Parameters
@@ -62,7 +59,7 @@ class MMRM(RepeatedModel):
         """
         return MMRMFit(self.estimates_at(theta, reml), self.design, self)
 
-    def fitted(self, options: Options, ddf: str = "kenward-roger") -> MMRMFit:
+    def fitted(self, options: Options, ddf: Ddf = "kenward-roger") -> MMRMFit:
         """The fit that checked options ask for."""
         return MMRMFit(self.minimize(options), self.design, self, ddf)
 
@@ -73,7 +70,7 @@ def mmrm(
     data: Data,
     *,
     reml: bool = True,
-    ddf: str = "kenward-roger",
+    ddf: Ddf = "kenward-roger",
     weights: Rows | None = None,
     offset: Rows | None = None,
     contrasts: Mapping[str, Coding] | None = None,

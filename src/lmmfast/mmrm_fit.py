@@ -5,41 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import mmrm_summary as _summary
 from .data.design import refilled
+from .data.visits import RepeatedDesign
 from .engine.options import MAX_EVALS, Options
-from .errors import DataError, FitError
+from .engine.repeated import RepeatedEstimates, RepeatedModel, RepeatedPoint
+from .errors import FitError
+from .given import Data, IntoDataFrame, NewData, PandasRows
 from .hints import hinted
 from .inference import refits as _refits
 from .inference.ddf import check_choice, check_level, coverage
 from .inference.hypotheses import tests as _tests
 from .inference.intervals import repeated as _intervals
 from .inference.rows import linear_checks as _checks
-from .inference.rows import predict as _predict
-from .inference.rows import repeated as _rows
+from .inference.rows.checks import Checks
+from .inference.wald import TTest
 from .labelled import Labelled
 from .many import repeated as _simulate
 from .many.job import checked_count
+from .mmrm_rowwise import RepeatedRows
 from .saved.mixin import Saved
+from .tables import Summary
+from .typing import Ddf, Hypothesis, IntervalMethod, ParameterNames
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     from typing_extensions import Self
-
-    from .data.visits import RepeatedDesign
-    from .engine.repeated import RepeatedEstimates, RepeatedModel
-    from .inference.rows.checks import Checks
-    from .tables import Summary
+else:
+    from .late import Self
+    from .late import pandas as pd
+    from .late import polars as pl
 
 NONE = "a model for repeated measures has no random effects"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MMRMFit(Labelled, Saved):
+class MMRMFit(Labelled, RepeatedRows, Saved):
     """A fitted mixed model for repeated measures.
 
     What `LMMFit` has it has by the same names, where it means something here. There are no random
@@ -78,12 +85,12 @@ class MMRMFit(Labelled, Saved):
     estimates: RepeatedEstimates
     design: RepeatedDesign
     model: RepeatedModel  # type: ignore[assignment]
-    ddf: str = "kenward-roger"
+    ddf: Ddf = "kenward-roger"
 
     # ---- the model ------------------------------------------------------------------------------
 
     @property
-    def usual_ddf(self) -> str:
+    def usual_ddf(self) -> Ddf:
         """Degrees of freedom of its tests where none are asked for."""
         kenward = self.ddf.startswith("kenward-roger")
         return "satterthwaite" if kenward and not self.reml else self.ddf
@@ -121,13 +128,14 @@ class MMRMFit(Labelled, Saved):
         return 1.0
 
     @cached_property
-    def point(self) -> Any:
+    def point(self) -> RepeatedPoint:  # type: ignore[override]
         """The model at the estimates: what inference reads of it is computed once."""
         model: Any = _refits.model_of(self)
-        return model.point(self.theta, self.reml)
+        found: RepeatedPoint = model.point(self.theta, self.reml)
+        return found
 
     @hinted
-    def refit(self, y: Any = None, *, weights: Any = None) -> Self:
+    def refit(self, y: ArrayLike | None = None, *, weights: ArrayLike | None = None) -> Self:
         """The same model fitted to another response or with other weights.
 
         Parameters
@@ -156,7 +164,7 @@ class MMRMFit(Labelled, Saved):
 
     # ---- covariance -----------------------------------------------------------------------------
 
-    def covariance(self, group: Any = None) -> pd.DataFrame:
+    def covariance(self, group: object = None) -> pd.DataFrame:
         """Covariance matrix of the visits of a subject (of weight 1).
 
         Parameters
@@ -239,7 +247,7 @@ class MMRMFit(Labelled, Saved):
     # ---- tests and intervals --------------------------------------------------------------------
 
     @hinted
-    def t_test(self, L: Any, *, ddf: str | None = None) -> Any:
+    def t_test(self, L: Hypothesis, *, ddf: Ddf | None = None) -> TTest:
         """Tests of linear hypotheses L beta = q on the fixed effects, one by one.
 
         Parameters
@@ -265,9 +273,9 @@ class MMRMFit(Labelled, Saved):
         self,
         level: float = 0.95,
         *,
-        method: str = "wald",
-        parameters: Any = "fixed",
-        ddf: str | None = None,
+        method: IntervalMethod = "wald",
+        parameters: ParameterNames = "fixed",
+        ddf: Ddf | None = None,
         alpha: float | None = None,
         n: int = 1000,
         seed: int | None = None,
@@ -308,7 +316,7 @@ class MMRMFit(Labelled, Saved):
         return limits(self, level, method, parameters, ddf, n, seed)
 
     @hinted
-    def profile(self, which: Any = None, level: float = 0.99) -> pd.DataFrame:
+    def profile(self, which: ParameterNames | None = None, level: float = 0.99) -> pd.DataFrame:
         """Profile likelihood: parameters at values of zeta, the signed root of what the deviance is
         above its least, the others at their best.
 
@@ -334,90 +342,6 @@ class MMRMFit(Labelled, Saved):
 
         return profiles(self, which, check_level(level))
 
-    # ---- rows -----------------------------------------------------------------------------------
-
-    @property
-    def fittedvalues(self) -> pd.Series:
-        """Fitted values of the rows used (n): fixed effects and offset."""
-        return _predict.row_series(self.design, _predict.fitted_of(self), "fittedvalues")
-
-    @property
-    def resid(self) -> pd.Series:
-        """Response residuals ``y - fittedvalues`` (n)."""
-        return _rows.residuals(self, "response")
-
-    @hinted
-    def residuals(self, type: str = "response") -> pd.Series:
-        """Residuals of the rows used (n).
-
-        Parameters
-        ----------
-        type : {"response", "pearson", "normalized"}
-            "pearson": over the standard deviation of the visit. "normalized": those of a subject
-            made independent with variance one by the Cholesky factor of their covariance, visits in
-            their order (nlme's and mmrm's).
-
-        Returns
-        -------
-        pandas.Series
-            Labelled as the data.
-
-        Raises
-        ------
-        ValueError
-            For another type.
-        """
-        return _rows.residuals(self, type)
-
-    @hinted
-    def predict(
-        self,
-        newdata: Any = None,
-        *,
-        offset: Any = None,
-        se: bool = False,
-        interval: str | None = None,
-        level: float = 0.95,
-        ddf: str | None = None,
-        conditional: bool = False,
-    ) -> pd.Series | pd.DataFrame:
-        """Means of the response, for the rows of the fit or for new ones.
-
-        Parameters
-        ----------
-        newdata : data frame or dict of arrays, optional
-            The variables of the fixed part; for prediction intervals visits and groups, too.
-        offset : float, array, Series or str, optional
-            Offset of the new rows, for fits with the argument ``offset=``.
-        se : bool, default False
-            Also give standard errors, and the limits of ``interval``.
-        interval : {"confidence", "prediction"}, optional
-            Limits for the mean, or for the response of a new subject.
-        level : float, default 0.95
-            Coverage of the intervals.
-        ddf : optional
-            As for `t_test`.
-        conditional : bool, default False
-            Means given the responses of the same subject in ``newdata``, which has subjects and
-            visits then; rows that have a response keep it. No standard errors.
-
-        Returns
-        -------
-        pandas.Series, or with ``se`` or ``interval`` pandas.DataFrame
-            Columns ``fit``, ``se``, ``lower`` and ``upper``.
-
-        Raises
-        ------
-        DataError
-            For variables that are not there and levels that the fit has not seen.
-        """
-        check_level(level)
-        if conditional:
-            if se or interval is not None or newdata is None:
-                raise DataError("conditional=True needs new data, and gives means alone")
-            return _rows.conditional(self, newdata, offset)
-        return _rows.predictions(self, newdata, offset, se, interval, level, ddf)
-
     # ---- responses drawn from it ----------------------------------------------------------------
 
     @hinted
@@ -440,8 +364,28 @@ class MMRMFit(Labelled, Saved):
         again = _simulate.drawn(self, checked_count(n), seed)
         return _checks.check(self, again, seed, self.refit, "normalized")
 
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *,
+        newdata: PandasRows | None = ...,
+    ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *,
+        newdata: pl.DataFrame,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *,
+        newdata: IntoDataFrame,
+    ) -> Any: ...  # fmt: skip
+
     @hinted
-    def simulate(self, n: int = 1, seed: int | None = None, *, newdata: Any = None) -> pd.DataFrame:
+    def simulate(
+        self, n: int = 1, seed: int | None = None, *, newdata: NewData | None = None
+    ) -> pd.DataFrame | pl.DataFrame:
         """Responses of the rows used, or of new ones, drawn from the model.
 
         Parameters
@@ -473,7 +417,7 @@ class MMRMFit(Labelled, Saved):
         n: int = 1000,
         seed: int | None = None,
         *,
-        statistic: Callable[[Any], Any] | None = None,
+        statistic: Callable[[Self], object] | None = None,
     ) -> pd.DataFrame:
         """Replicates of the fit, each to a response that was drawn from it.
 
@@ -496,8 +440,8 @@ class MMRMFit(Labelled, Saved):
 
     @hinted
     def update(
-        self, formula: str | None = None, data: Any = None, *, reml: bool | None = None,
-        ddf: str | None = None, max_evals: int = MAX_EVALS,
+        self, formula: str | None = None, data: Data | None = None, *, reml: bool | None = None,
+        ddf: Ddf | None = None, max_evals: int = MAX_EVALS,
     ) -> MMRMFit:  # fmt: skip
         """The fit of another formula, of other data or by another criterion.
 
@@ -541,7 +485,7 @@ class MMRMFit(Labelled, Saved):
 
     # ---- what it does not have ------------------------------------------------------------------
 
-    def ranef(self, cond_var: bool = False) -> Any:
+    def ranef(self, cond_var: bool = False) -> NoReturn:
         """There are none: FitError.
 
         Parameters
@@ -556,30 +500,30 @@ class MMRMFit(Labelled, Saved):
         """
         raise FitError(NONE)
 
-    def coef(self) -> Any:
+    def coef(self) -> NoReturn:
         """There are no random effects: FitError."""
         raise FitError(f"{NONE}: fit.params has its coefficients")
 
-    def ranef_cov(self) -> Any:
+    def ranef_cov(self) -> NoReturn:
         """There are no random effects: FitError."""
         raise FitError(NONE)
 
-    def rePCA(self) -> Any:
+    def rePCA(self) -> NoReturn:
         """There are no random effects: FitError."""
         raise FitError(NONE)
 
-    def icc(self) -> Any:
+    def icc(self) -> NoReturn:
         """There are no random effects: FitError."""
         raise FitError(f"{NONE}: fit.parameters() has its correlations")
 
-    def explain_singularity(self) -> Any:
+    def explain_singularity(self) -> NoReturn:
         """There are no random effects: FitError."""
         raise FitError(NONE)
 
     # ---- on paper -------------------------------------------------------------------------------
 
     @hinted
-    def summary(self, *, correlation: bool | None = None, ddf: str | None = None) -> Summary:
+    def summary(self, *, correlation: bool | None = None, ddf: Ddf | None = None) -> Summary:
         """Tables of the fit; ``print(fit.summary())``, or HTML in a notebook.
 
         Parameters

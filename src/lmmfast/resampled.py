@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from typing_extensions import Self
+
+from .given import IntoDataFrame, NewData, PandasRows, PathLike
 from .hints import hinted
 from .inference.rows import linear_checks as _checks
+from .inference.rows.checks import Checks
 from .inference.rows.given_kind import as_given
 from .many import simulate as _simulate
 from .many.job import checked_count
+from .many.parameters import Parameters
 from .many.streams import Streams
 from .resampling import bootstrap as _bootstrap
+from .resampling.bootstrap import Bootstrap
 from .rowwise import Rowwise
+from .typing import Client
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .inference.rows.checks import Checks
-    from .resampling.bootstrap import Bootstrap
+    import polars as pl
+    from typing_extensions import Self
+else:
+    from .late import Self
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class Resampled(Rowwise):
@@ -64,16 +74,37 @@ class Resampled(Rowwise):
         kind = "pearson" if self.design.residual is None else "normalized"
         return _checks.check(self, drawn, seed, lambda y: _checks.at_estimates(self, y), kind)
 
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *, re: Literal["new", "fixed"] = ...,
+        params: Parameters | Mapping[str, object] | None = ...,
+        newdata: PandasRows | None = ...,
+    ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *, re: Literal["new", "fixed"] = ...,
+        params: Parameters | Mapping[str, object] | None = ...,
+        newdata: pl.DataFrame,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def simulate(
+        self, n: int = ..., seed: int | None = ..., *, re: Literal["new", "fixed"] = ...,
+        params: Parameters | Mapping[str, object] | None = ...,
+        newdata: IntoDataFrame,
+    ) -> Any: ...  # fmt: skip
+
     @hinted
     def simulate(
         self,
         n: int = 1,
         seed: int | None = None,
         *,
-        re: str = "new",
-        params: Any = None,
-        newdata: Any = None,
-    ) -> pd.DataFrame:
+        re: Literal["new", "fixed"] = "new",
+        params: Parameters | Mapping[str, object] | None = None,
+        newdata: NewData | None = None,
+    ) -> pd.DataFrame | pl.DataFrame:
         """Responses drawn from the model.
 
         Parameters
@@ -120,13 +151,13 @@ class Resampled(Rowwise):
         n: int = 1000,
         seed: int | None = None,
         *,
-        kind: str = "parametric",
-        statistic: Callable[[Any], Any] | None = None,
+        kind: Literal["parametric", "residual", "cases"] = "parametric",
+        statistic: Callable[[Self], object] | None = None,
         by: str | None = None,
-        re: str = "new",
+        re: Literal["new", "fixed"] = "new",
         threads: int = 1,
-        client: Any = None,
-        checkpoint: Any = None,
+        client: Client | None = None,
+        checkpoint: PathLike | None = None,
     ) -> Bootstrap:
         """Replicates of the fit, each to a response that was drawn anew.
 
@@ -179,5 +210,10 @@ class Resampled(Rowwise):
         >>> bool(boot.conf_int(parameters="fixed").loc["Days", "lower"] > 0)
         True
         """
-        how = {"threads": threads, "client": client, "checkpoint": checkpoint, "re": re}
+        how: dict[str, Any] = {
+            "threads": threads,
+            "client": client,
+            "checkpoint": checkpoint,
+            "re": re,
+        }
         return _bootstrap.bootstrap(self, n, seed, kind, statistic, by, **how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,27 +13,38 @@ from .engine.options import MAX_EVALS
 from .glmm import GLMM
 from .hints import hinted
 from .lmm import LMM
+from .many.fits import ManyFits
+from .many.parameters import Parameters
+from .typing import (
+    Client,
+    Coding,
+    Data,
+    Family,
+    Hypothesis,
+    NewData,
+    PathLike,
+    Related,
+    Responses,
+    Rows,
+    Storage,
+)
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     import pandas as pd
-
-    from .many.fits import ManyFits
-    from .many.parameters import Parameters
-    from .typing import Client, Coding, Data, Family, NewData, PathLike, Related, Rows, Storage
+else:
+    from .late import pandas as pd
 
 
 @hinted
 def fit_many(
     formula: str,
     data: Data,
-    Y: Any,
+    Y: Responses,
     *,
     family: Family | None = None,
     link: str | None = None,
-    contrasts: Any = None,
-    ddf: str | None = None,
+    contrasts: Hypothesis | None = None,
+    ddf: Literal["satterthwaite", "kenward-roger", "z"] | None = None,
     reml: bool | None = None,
     weights: Rows | None = None,
     offset: Rows | None = None,

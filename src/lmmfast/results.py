@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
+
+from numpy.typing import ArrayLike
 
 from . import summary as _summary
 from .data.design import Given
+from .engine.estimates import Evaluation
 from .engine.options import MAX_EVALS, Options
+from .given import Data, Rows
 from .hints import hinted
 from .inference.ddf import coverage
 from .inference.intervals import confidence as _intervals
+from .inference.intervals.profile import Profile
 from .inference.selection import update as _update
-from .inference.selection.update import AS_BEFORE
+from .inference.selection.update import AS_BEFORE, AsBefore
 from .labelled import Labelled
 from .resampled import Resampled
 from .saved.mixin import Saved
 from .spatial import Spatial
+from .tables import Summary
+from .typing import (
+    BootstrapLimits,
+    Coding,
+    Held,
+    IntervalMethod,
+    LinearDdf,
+    ParameterNames,
+    Related,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .engine.estimates import Evaluation
-    from .inference.intervals.profile import Profile
     from .inference.means.marginal import Marginal
-    from .tables import Summary
+else:
+    from .late import Marginal
+    from .late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,13 +80,13 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
         self,
         level: float = 0.95,
         *,
-        method: str = "wald",
-        parameters: Any = "fixed",
-        ddf: str | None = None,
+        method: IntervalMethod = "wald",
+        parameters: ParameterNames = "fixed",
+        ddf: LinearDdf | None = None,
         alpha: float | None = None,
         n: int = 1000,
         seed: int | None = None,
-        kind: str = "percentile",
+        kind: BootstrapLimits = "percentile",
         threads: int = 1,
     ) -> pd.DataFrame:
         """Confidence intervals of the parameters.
@@ -123,7 +138,9 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
         return boot.conf_int(level, kind=kind, parameters=parameters)
 
     @hinted
-    def profile(self, which: Any = None, level: float = 0.99, *, reml: bool = False) -> Profile:
+    def profile(
+        self, which: ParameterNames | None = None, level: float = 0.99, *, reml: bool = False
+    ) -> Profile:
         """Profile likelihood: the criterion at values of a parameter, the others at their best.
 
         Parameters
@@ -152,7 +169,7 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
 
         return profile(self, which, level, reml)
 
-    def to_marginaleffects(self, ddf: str = "z") -> Marginal:
+    def to_marginaleffects(self, ddf: Literal["z", "residual", "kenward-roger"] = "z") -> Marginal:
         """This fit as the package marginaleffects takes models.
 
         Predictions are those of the population (``re_form="none"``). marginaleffects computes
@@ -188,22 +205,22 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
     def update(
         self,
         formula: str | None = None,
-        data: Any = AS_BEFORE,
+        data: Data | AsBefore = AS_BEFORE,
         *,
         reml: bool | None = None,
-        weights: Any = AS_BEFORE,
-        offset: Any = AS_BEFORE,
-        contrasts: Any = AS_BEFORE,
-        relationship: Any = AS_BEFORE,
-        start: Any = None,
+        weights: Rows | AsBefore | None = AS_BEFORE,
+        offset: Rows | AsBefore | None = AS_BEFORE,
+        contrasts: Mapping[str, Coding] | AsBefore | None = AS_BEFORE,
+        relationship: Mapping[str, Related] | AsBefore | None = AS_BEFORE,
+        start: ArrayLike | None = None,
         verbose: bool = False,
         callback: Callable[[Evaluation], object] | None = None,
         max_seconds: float | None = None,
         max_evals: int = MAX_EVALS,
         starts: int = 0,
-        fixed: Any = AS_BEFORE,
-        dispersion: Any = AS_BEFORE,
-        residual: Any = AS_BEFORE,
+        fixed: Mapping[str, Held] | AsBefore | None = AS_BEFORE,
+        dispersion: str | AsBefore | None = AS_BEFORE,
+        residual: str | AsBefore | None = AS_BEFORE,
     ) -> LMMFit:
         """The fit of a changed model: R's ``update``.
 
@@ -256,7 +273,7 @@ class LMMFit(Labelled, Resampled, Spatial, Saved):
         return _update.update(self, formula, given, options, fixed)
 
     @hinted
-    def summary(self, *, correlation: bool | None = None, ddf: str | None = None) -> Summary:
+    def summary(self, *, correlation: bool | None = None, ddf: LinearDdf | None = None) -> Summary:
         """Tables as lme4 prints them; ``print(fit.summary())``, or HTML in a notebook.
 
         Parameters

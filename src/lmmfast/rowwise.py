@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
+
+from numpy.typing import ArrayLike
 
 from .data.new_rows import rows_given
 from .fit import Fit
+from .given import Data, IntoDataFrame, NewData, PandasRows, Rows
 from .hints import hinted
 from .inference.intervals import residual as _residual
 from .inference.rows import influence as _influence
@@ -19,9 +22,14 @@ from .inference.rows import shrinkage as _shrinkage
 from .inference.rows.asked import Asked
 from .inference.rows.given_kind import as_given
 from .inference.rows.shown import predictions
+from .typing import Effects, Inverse, LinearDdf, NewColumns, NewLevels
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+else:
+    from .late import pandas as pd
+    from .late import polars as pl
 
 
 class Rowwise(Fit):
@@ -38,7 +46,9 @@ class Rowwise(Fit):
         return _predict.row_series(self.design, self.design.y - _predict.fitted_of(self), "resid")
 
     @hinted
-    def residuals(self, type: str = "response") -> pd.Series:
+    def residuals(
+        self, type: Literal["response", "pearson", "normalized", "marginal", "scaled"] = "response"
+    ) -> pd.Series:
         """Residuals of the rows used (n).
 
         Parameters
@@ -95,7 +105,7 @@ class Rowwise(Fit):
         """
         return _residual.parameters(self)
 
-    def residual_covariance(self, subject: Any = None) -> pd.DataFrame:
+    def residual_covariance(self, subject: object = None) -> pd.DataFrame:
         """Covariance of the residuals of one subject's rows, ordered by time.
 
         Parameters
@@ -125,7 +135,11 @@ class Rowwise(Fit):
         """
         return _of_rows.covariance(self, subject)
 
-    def stream_residuals(self, source: Any, type: str = "response") -> Iterator[pd.DataFrame]:
+    def stream_residuals(
+        self,
+        source: Data | Iterable[IntoDataFrame],
+        type: Literal["response", "pearson"] = "response",
+    ) -> Iterator[pd.DataFrame]:
         """Fitted values and residuals chunk by chunk, for fits whose rows are not in memory.
 
         Parameters
@@ -191,7 +205,11 @@ class Rowwise(Fit):
 
     @hinted
     def influence(
-        self, by: str | None = None, *, levels: Any = None, refine: bool | str = False
+        self,
+        by: str | None = None,
+        *,
+        levels: str | Iterable[object] | None = None,
+        refine: bool | Literal["full"] = False,
     ) -> pd.DataFrame:
         """What the fixed effects would be without each row, or without each level of a factor.
 
@@ -267,56 +285,134 @@ class Rowwise(Fit):
 
     @overload
     def predict(
-        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
-        re_form: Any = ..., new_levels: str = ...,
-        offset: Any = ..., se: Literal[False] = ..., interval: None = ...,
-        level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: Literal[False] = ..., interval: None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
         bias_adjust: bool = ...,
     ) -> pd.Series: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
-        re_form: Any = ..., new_levels: str = ...,
-        offset: Any = ..., se: Literal[True], interval: str | None = ...,
-        level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
         bias_adjust: bool = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: Any = None, *, X: Any = ..., Z: Any = ...,
-        re_form: Any = ..., new_levels: str = ...,
-        offset: Any = ..., se: bool = ..., interval: str,
-        level: float = ..., ddf: str = ..., weights: Any = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ..., type: str = ..., inverse: Any = ...,
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: bool = ..., interval: Literal["confidence", "prediction"],
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
         bias_adjust: bool = ...,
     ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: PandasRows | None = None, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: bool, interval: None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
+        bias_adjust: bool = ...,
+    ) -> pd.Series | pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: Literal[False] = ..., interval: None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
+        bias_adjust: bool = ...,
+    ) -> pl.Series: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
+        bias_adjust: bool = ...,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: bool = ..., interval: Literal["confidence", "prediction"],
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
+        bias_adjust: bool = ...,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: pl.DataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: bool, interval: None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
+        bias_adjust: bool = ...,
+    ) -> pl.Series | pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, newdata: IntoDataFrame, *,
+        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
+        new_levels: NewLevels = ..., offset: Rows | None = ...,
+        se: bool = ..., interval: Literal["confidence", "prediction"] | None = ...,
+        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
+        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
+        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
+        bias_adjust: bool = ...,
+    ) -> Any: ...  # fmt: skip
 
     @hinted
     def predict(
         self,
-        newdata: Any = None,
+        newdata: NewData | pd.Series | None = None,
         *,
-        X: Any = None,
-        Z: Any = None,
-        re_form: Any = "all",
-        new_levels: str = "error",
-        offset: Any = None,
+        X: ArrayLike | None = None,
+        Z: NewColumns | None = None,
+        re_form: Effects | None = "all",
+        new_levels: NewLevels = "error",
+        offset: Rows | None = None,
         se: bool = False,
-        interval: str | None = None,
+        interval: Literal["confidence", "prediction"] | None = None,
         level: float = 0.95,
-        ddf: str | None = None,
-        weights: Any = None,
+        ddf: LinearDdf | None = None,
+        weights: Rows | None = None,
         vary_left_out: bool = True,
         random_only: bool = False,
         seed: int = 0,
-        type: str = "link",
-        inverse: Any = None,
+        type: Literal["link", "response"] = "link",
+        inverse: Inverse | None = None,
         bias_adjust: bool = False,
-    ) -> pd.Series | pd.DataFrame:
+    ) -> pd.Series | pd.DataFrame | pl.Series | pl.DataFrame:
         """Predict the response, for the rows of the fit or for new ones.
 
         Parameters

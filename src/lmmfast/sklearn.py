@@ -212,7 +212,8 @@ class LMMRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-
         if self.formula is not None:
             assert self.fit_ is not None
             data = self._frame(X, reset=False)
-            found = self.fit_.predict(data, re_form=self.re_form, new_levels=self.new_levels)
+            levels: Any = self.new_levels
+            found = self.fit_.predict(data, re_form=self.re_form, new_levels=levels)
             return np.asarray(found)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         values = np.asarray(self.intercept_ + X @ self.coef_)

@@ -11,6 +11,8 @@ from .inference.ddf import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from .late import pandas as pd
 
 
 class Spatial(Fit):

@@ -17,6 +17,8 @@ from . import markup
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from .late import pandas as pd
 
 MISSING = "NA"
 DIGITS = 4  # significant digits of the smallest number in a column

@@ -10,9 +10,12 @@ import numpy as np
 
 from .. import tables
 from ..plots import results as _pictures
+from ..typing import Axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 SHOWN = 20  # clusters in a summary
 LEVEL = 0.05  # up to which points are marked
@@ -216,7 +219,7 @@ class ClusterTest(tables.Printed):
             notes.append(f"{len(self) - SHOWN} more clusters: to_frame()")
         return [line for note in notes for line in tables.wrapped(note)]
 
-    def plot(self, ax: Any = None, *, level: float = LEVEL) -> Any:
+    def plot(self, ax: Axes | None = None, *, level: float = LEVEL) -> Axes:
         """The statistics, with the clusters whose p-value is at most `level`.
 
         Parameters

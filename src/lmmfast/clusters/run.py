@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
 
 from ..engine.options import MAX_EVALS
+from ..given import SparseMatrix
 from ..hints import hinted
-
-if TYPE_CHECKING:
-    from ..typing import Client, Coding, Data, PathLike, Rows
-    from .results import ClusterTest
+from ..typing import Client, Coding, Data, Hypothesis, PathLike, Responses, Rows
+from .results import ClusterTest
 
 
 @hinted
 def cluster_test(
     formula: str,
     data: Data,
-    Y: Any,
+    Y: Responses,
     *,
-    test: Any,
-    permute: str = "auto",
+    test: Hypothesis,
+    permute: Literal["auto", "labels", "within", "between", "signs"] = "auto",
     by: str | None = None,
     together: str | None = None,
     shuffle: str | list[str] | None = None,
-    kind: str = "mass",
+    kind: Literal["mass", "size", "tfce"] = "mass",
     threshold: float | None = None,
     alpha: float = 0.05,
-    tail: str = "two-sided",
-    shape: Any = None,
-    adjacency: Any = None,
+    tail: Literal["two-sided", "greater", "less"] = "two-sided",
+    shape: int | Sequence[int] | None = None,
+    adjacency: ArrayLike | SparseMatrix | None = None,
     n: int = 1000,
     seed: int | None = None,
     extent: float = 0.5,

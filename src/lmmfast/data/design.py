@@ -51,10 +51,10 @@ class Given(NamedTuple):
     data: Any
     weights: Any
     offset: Any
-    contrasts: Mapping[str, Any] | None
-    relationship: Mapping[str, Any] | None = None
-    dispersion: str | None = None
-    residual: str | None = None
+    contrasts: Any
+    relationship: Any = None
+    dispersion: Any = None
+    residual: Any = None
 
     def without_data(self) -> Given:
         """The names of columns, and contrasts."""

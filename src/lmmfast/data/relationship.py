@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..freeze import Frozen
+from ..given import Matrix, SparseMatrix
 from ..memory import available
 from .columns import suggest
 from .grouping import Grouping
@@ -114,20 +115,23 @@ class Precision:
     7
     """
 
-    def __init__(self, Q: Any, levels: Any = None) -> None:
+    def __init__(self, Q: Matrix, levels: Iterable[object] | None = None) -> None:
         Q, levels = _framed(Q, levels, "the precision matrix")
         self.matrix = _sparse(Q, "the precision matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the precision matrix")
 
-    root: Any = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
+    root: SparseMatrix | None = None  # csr_matrix G, lower triangular, K^-1 = G'G; None: not known
     diagonal: NDArray[np.float64] | None = None  # of K
     dependent: Dependent | None = None  # levels beside these, where K is singular
     autoregression: Adjacency | None = None  # whose rho is to be estimated
 
     @classmethod
-    def of_root(cls, root: Any, levels: Any, diagonal: NDArray[np.float64]) -> Precision:
+    def of_root(
+        cls, root: SparseMatrix, levels: Iterable[object] | None, diagonal: NDArray[np.float64]
+    ) -> Precision:
         """Of a sparse lower triangle G, K^-1 = G'G, and the diagonal of K."""
-        made = cls(root.T @ root, levels)
+        G: Any = root
+        made = cls(G.T @ G, levels)
         made.root, made.diagonal = root, diagonal
         return made
 
@@ -169,7 +173,7 @@ class Relationship:
     5
     """
 
-    def __init__(self, K: Any, levels: Any = None) -> None:
+    def __init__(self, K: Matrix, levels: Iterable[object] | None = None) -> None:
         K, levels = _framed(K, levels, "the relationship matrix")
         self.matrix = _sparse(K, "the relationship matrix")
         self.levels = _labels(levels, self.matrix.shape[0], "the relationship matrix")
@@ -234,7 +238,14 @@ class Adjacency:
     [1.0, 2.0, 2.0, 1.0]
     """
 
-    def __init__(self, W: Any, rho: float | str, levels: Any = None, *, kind: str = "car") -> None:
+    def __init__(
+        self,
+        W: Matrix,
+        rho: float | str,
+        levels: Iterable[object] | None = None,
+        *,
+        kind: Literal["car", "leroux"] = "car",
+    ) -> None:
         what = "the adjacency matrix"
         if kind not in LOWEST:
             raise DataError(f'kind of an Adjacency is "car" or "leroux", not {kind!r}')
@@ -263,18 +274,20 @@ class Adjacency:
         return np.asarray(self._sums if self.kind == "car" else np.ones(len(self._sums)))
 
     @property
-    def slope(self) -> Any:
+    def slope(self) -> SparseMatrix:
         """Derivative of K^-1 in rho (q, q), scipy.sparse.csc_matrix."""
         from scipy import sparse
 
         own = self._sums - self.base
-        return (sparse.diags(own) - self.matrix).tocsc()
+        found: SparseMatrix = (sparse.diags(own) - self.matrix).tocsc()
+        return found
 
     def at(self, rho: float) -> Precision:
         """K^-1 at a rho."""
         from scipy import sparse
 
-        return Precision(sparse.diags(self.base) + rho * self.slope, self.levels)
+        slope: Any = self.slope
+        return Precision(sparse.diags(self.base) + rho * slope, self.levels)
 
     def precision(self) -> Precision:
         """K^-1, where rho is to be estimated at a first value."""

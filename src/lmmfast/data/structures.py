@@ -22,6 +22,8 @@ from .covariances import Covariance, Deviations
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 class Own(Protocol):

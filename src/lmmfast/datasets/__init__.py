@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 __all__ = ["about", "load", "names"]
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
+from .estimates import Rho
 from .options import Options, Watch
 from .relations import diagonal, times_relation
 
@@ -34,16 +35,6 @@ FIRST = (-0.9, -0.5, 0.0, 0.3, 0.6, 0.85, 0.97)  # where minima are looked for
 RHO = 1e-9  # how well rho is found
 STEP = 1e-4  # of differences, relative to the distance from the bound
 FLAT = 1e-12  # variance of a direction, relative, that counts as zero
-
-
-@dataclass(frozen=True)
-class Rho:
-    """What a fit says of rho."""
-
-    term: int  # whose levels are so related
-    estimate: float
-    se: float  # from the curvature of f; NaN at a bound
-    at_bound: bool
 
 
 @dataclass
@@ -129,7 +120,8 @@ def slope(model: Model, estimates: Estimates, i: int, rho: float) -> float:
     relation = term.relation
     assert relation is not None and relation.autoregression is not None
     own = relation.autoregression
-    change = own.slope.tocoo()
+    slope: Any = own.slope
+    change = slope.tocoo()
     lower = change.row >= change.col
     la, lc = change.row[lower], change.col[lower]
     weight = change.data[lower] * np.where(la == lc, 1.0, 2.0)

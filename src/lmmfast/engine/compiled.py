@@ -13,7 +13,7 @@ from ..data.design import Design
 from ..data.relationship import related_groups
 from ..data.sums import Columns, Group
 from ..errors import DataError, FitError, RankDeficientWarning, warn
-from .costs import refusal
+from .costs import StorageReport, refusal
 from .free import Free
 from .ordering import nested_dissection
 from .relations import refuse_related, refuse_several
@@ -118,7 +118,7 @@ class Engine:
         return blocks, C
 
     @classmethod
-    def report(cls, design: Design, storage: str = "auto") -> tuple[dict[str, Any], float]:
+    def report(cls, design: Design, storage: str = "auto") -> tuple[StorageReport, float]:
         """How the model would be stored, and the bytes that may be used; nothing large is made."""
         make = _core.plan if design.outcome is None else partial(_core.plan, generalized=True)
         return cls(design, storage, make).core, memory_limit()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .family import Family, ones, special
+from .family import Family, LatentVariance, ones, special
 
 Weights = np.ndarray | None
 
@@ -141,6 +141,6 @@ class Gaussian(_Dispersed):
         return np.asarray(ones(eta, weights) * (y - self.linkinv(eta)) ** 2)
 
     def latent_variance(
-        self, mu: np.ndarray, x: Any = None, method: str = "lognormal"
+        self, mu: np.ndarray, x: np.ndarray | None = None, method: LatentVariance = "lognormal"
     ) -> np.ndarray:
         return super().latent_variance(mu, x, "delta" if self.link.name != "log" else method)

@@ -5,15 +5,32 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TypedDict
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ..data.design import Design
+from ..data.design import Design
+
+
+class StorageReport(TypedDict):
+    """How a model is stored; bytes and operations of an evaluation, NaN where not considered."""
+
+    eliminated: int  # factors, from the first one on
+    which: list[int]  # these, of the first 64
+    order: int  # of the trailing matrix
+    full: bool  # whether it is dense by nature
+    identified: bool  # whether all covariance parameters can be told apart
+    storage: str
+    pairs: float  # of levels that occur together
+    density: float  # share of the trailing matrix that is not zero; -1: not counted
+    approach: bool
+    ordered_by: str
+    bytes: float
+    rows: float  # bytes of the rows of a generalized model
+    flops: float
+    considered: dict[str, tuple[float, float]]  # bytes and operations by storage
 
 
 NAMES = {  # of the trailing matrix: what is left when the first factor is eliminated
@@ -127,7 +144,7 @@ class ModelPlan:
         return [f"rows: {_memory(self.rows)} ({where}); less where equal rows are merged"]
 
 
-def planned(design: Design, report: Mapping[str, Any], available: float) -> ModelPlan:
+def planned(design: Design, report: StorageReport, available: float) -> ModelPlan:
     """What the report of a compiled model says of its storages."""
     groups: dict[str, list[int]] = {}
     parameters = 0
@@ -164,7 +181,7 @@ def planned(design: Design, report: Mapping[str, Any], available: float) -> Mode
     )
 
 
-def refusal(design: Design, report: Mapping[str, Any], limit: float) -> str:
+def refusal(design: Design, report: StorageReport, limit: float) -> str:
     """Why a model is not made: its table, and what can be done."""
     levels = ", ".join(f"{term.group} ({len(term.levels)} levels)" for term in design.terms)
     lines = [

@@ -118,7 +118,7 @@ class CustomFamily(Family):
         return f"{type(self).__module__}.{type(self).__qualname__}{own or ''}"
 
     @property
-    def core_family(self) -> Any:
+    def core_family(self) -> CustomFamily:
         """The compiled core takes the family itself."""
         return self
 
@@ -140,7 +140,11 @@ class CustomFamily(Family):
     # ---- what a subclass gives -------------------------------------------------------------------
 
     def log_density(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """Log-density or log-probability of every y, constants included: needed.
 
@@ -161,7 +165,7 @@ class CustomFamily(Family):
         raise self._lacks("log_density", "fits need it")
 
     def derivatives(
-        self, y: np.ndarray, eta: np.ndarray, x: Any, weights: np.ndarray | None
+        self, y: np.ndarray, eta: np.ndarray, x: np.ndarray | None, weights: np.ndarray | None
     ) -> dict[str, np.ndarray]:
         """Derivatives of the log-density, as many as are known; default: none.
 
@@ -188,14 +192,18 @@ class CustomFamily(Family):
         self,
         rng: np.random.Generator,
         eta: np.ndarray,
-        x: Any = None,
+        x: np.ndarray | None = None,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """Responses drawn at eta."""
         raise self._lacks("simulate", "responses drawn at eta")
 
     def cdf(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """P(Y <= y)."""
         raise self._lacks("cdf", "the probability of y or less")

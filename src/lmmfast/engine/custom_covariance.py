@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import FitError
 from .stencils import differences
@@ -64,7 +65,7 @@ class CustomCovariance:
         self,
         columns: int | Sequence[str],
         function: Function,
-        start: Any,
+        start: ArrayLike,
         names: Sequence[str] | None = None,
         *,
         derivatives: Function | None = None,
@@ -107,7 +108,7 @@ class CustomCovariance:
         """How many parameters."""
         return len(self.start)
 
-    def sigma(self, phi: Any) -> np.ndarray:
+    def sigma(self, phi: ArrayLike) -> np.ndarray:
         """Sigma (p, p) at phi (nphi,), checked for its shape."""
         found = np.array(self.function(np.array(phi, dtype=float)), dtype=float)
         if found.shape != (self.p, self.p):
@@ -116,13 +117,13 @@ class CustomCovariance:
             )
         return found
 
-    def derivatives(self, phi: Any) -> np.ndarray:
+    def derivatives(self, phi: ArrayLike) -> np.ndarray:
         """dSigma / dphi_i (nphi, p, p): the user's, or by differences."""
         if self._derivatives is None:
             return self._first_by_differences(np.array(phi, dtype=float))
         return self._given("derivatives", phi, 1)
 
-    def second_derivatives(self, phi: Any) -> np.ndarray:
+    def second_derivatives(self, phi: ArrayLike) -> np.ndarray:
         """d2Sigma / dphi_i dphi_j (nphi, nphi, p, p): the user's, or by differences."""
         if self._second is None:
             return self._second_by_differences(np.array(phi, dtype=float))

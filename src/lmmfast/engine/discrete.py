@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .family import MOST_SIZE, Family, log_rising, off, ones, special
+from .family import MOST_SIZE, Family, LatentVariance, log_rising, off, ones, special
 
 Weights = np.ndarray | None
 
@@ -79,7 +79,7 @@ class Binomial(Family):
         return np.asarray((y - n * np.exp(log_f)) / np.sqrt(n) / sd)
 
     def latent_variance(
-        self, mu: np.ndarray, x: Any = None, method: str = "lognormal"
+        self, mu: np.ndarray, x: np.ndarray | None = None, method: LatentVariance = "lognormal"
     ) -> np.ndarray:
         if method == "lognormal" and np.isfinite(self.link.latent):
             return np.full_like(np.asarray(mu, dtype=float), self.link.latent)

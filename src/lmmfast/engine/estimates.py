@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..freeze import Frozen
-
-if TYPE_CHECKING:
-    from .free import Free
-    from .starts import Starts
+from .free import Free
+from .starts import Starts
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,16 @@ class Evaluation:
     radius: float
     predicted: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Rho:
+    """What a fit says of rho of a conditional autoregression."""
+
+    term: int  # whose levels are so related
+    estimate: float
+    se: float  # from the curvature of the criterion; NaN at a bound
+    at_bound: bool
 
 
 class Objective(NamedTuple):
@@ -161,7 +169,7 @@ class Estimates(Frozen, arrays=("theta", "beta", "vcov", "T", "b", "fixed_kept",
     phi: np.ndarray | None = None
     lost: int = 0
     delta: np.ndarray | None = None
-    rho: Any = None
+    rho: Rho | None = None
 
     @property
     def is_sigma_known(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _core
 from .links import Link, link_named, plain
@@ -12,6 +13,9 @@ from .links import Link, link_named, plain
 LARGE = 1e5  # a size over its count from which log Gamma has no digits for their difference
 MOST_SIZE = 1e18  # a size for which every count is a Poisson count
 GONE = 15.0  # |logarithm| of a parameter beyond which the likelihood hardly feels it
+
+# how the variance on the scale of eta is approximated
+LatentVariance: TypeAlias = Literal["lognormal", "delta", "trigamma"]
 
 
 class Family:
@@ -116,7 +120,7 @@ class Family:
         """Number of extra parameters."""
         return len(self.extra_names)
 
-    def at_limit(self, x: Any) -> np.ndarray:
+    def at_limit(self, x: np.ndarray) -> np.ndarray:
         """Which extra parameters have gone to where the family is another one (nextra,) bool."""
         if self.limit is None:
             return np.zeros(self.nextra, bool)
@@ -151,7 +155,7 @@ class Family:
         values = np.exp(np.asarray(() if x is None else x, dtype=float))
         return values, np.diag(values)
 
-    def unconstrained(self, values: Any) -> np.ndarray:
+    def unconstrained(self, values: ArrayLike) -> np.ndarray:
         """x of extra parameters in the user's terms: the inverse of `natural`.
 
         Raises
@@ -176,7 +180,11 @@ class Family:
         raise NotImplementedError
 
     def log_density(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """Log-density or log-probability of every y, constants included."""
         raise NotImplementedError
@@ -185,20 +193,28 @@ class Family:
         self,
         rng: np.random.Generator,
         eta: np.ndarray,
-        x: Any = None,
+        x: np.ndarray | None = None,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """Responses drawn at eta (float64, shape of eta), as the core wants them."""
         raise NotImplementedError
 
     def cdf(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """P(Y <= y)."""
         raise NotImplementedError
 
     def cdf_below(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """P(Y < y): between it and `cdf` a randomized quantile residual is drawn."""
         if not self.discrete:
@@ -208,7 +224,11 @@ class Family:
         return np.asarray(np.where(y > 0, below, 0.0))
 
     def unit_deviance(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """2 (l at the best eta for y alone - l) times the dispersion, not below zero.
 
@@ -238,19 +258,29 @@ class Family:
             low, high = np.where(up, middle, low), np.where(up, high, middle)
         return np.asarray((low + high) / 2).reshape(y.shape)
 
-    def mean(self, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None) -> np.ndarray:
+    def mean(
+        self, eta: np.ndarray, x: np.ndarray | None = None, weights: np.ndarray | None = None
+    ) -> np.ndarray:
         """Mean of y: of a binomial the number of successes, of classes 0 .. K-1 their mean."""
         return self.linkinv(eta)
 
     def deviance_residual(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """Signed roots of the unit deviances, as in R: their squares sum to the deviance."""
         size = np.sqrt(self.unit_deviance(y, eta, x, weights))
         return np.asarray(np.sign(y - self.mean(eta, x, weights)) * size)
 
     def pearson_residual(
-        self, y: np.ndarray, eta: np.ndarray, x: Any = None, weights: np.ndarray | None = None
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        x: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> np.ndarray:
         """(y - mean) / standard deviation, dispersion included, so that its square has mean 1."""
         w, variance = ones(eta, weights), self.variance(self.linkinv(eta), x)
@@ -258,7 +288,10 @@ class Family:
             return np.asarray((y - self.mean(eta, x)) * np.sqrt(w / np.maximum(variance, 1e-300)))
 
     def latent_variance(
-        self, mu: np.ndarray, x: Any = None, method: str = "lognormal"
+        self,
+        mu: np.ndarray,
+        x: np.ndarray | None = None,
+        method: LatentVariance = "lognormal",
     ) -> np.ndarray:
         """Variance of one observation on the scale of eta, for R2 and intraclass correlations.
 
@@ -290,7 +323,9 @@ class Family:
 
         return np.asarray(polygamma(1, 1 / relative))
 
-    def marginal_mean(self, eta: np.ndarray, v: np.ndarray, x: Any = None) -> np.ndarray:
+    def marginal_mean(
+        self, eta: np.ndarray, v: np.ndarray, x: np.ndarray | None = None
+    ) -> np.ndarray:
         """Mean of `mean` (for one trial) over normal random effects of variance v.
 
         See `Link.marginal`; x matters for truncated families alone.

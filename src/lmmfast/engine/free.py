@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..data.design import Design
 from ..freeze import Frozen
-
-if TYPE_CHECKING:
-    from ..data.design import Design
 
 
 @dataclass(frozen=True, eq=False)

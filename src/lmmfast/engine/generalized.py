@@ -14,11 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _core
+from ..data.design import Design
+from ..data.rows import Rows
 from ..errors import FitError, silenced
 from ..memory import in_file
 from .compiled import OUT_OF_RANGE, Engine
@@ -45,14 +48,14 @@ from .psi_parts import PsiMachine
 from .restricted import Restricted, RestrictedPoint, check_restricted, restricted_minimum
 from .second_order import SecondOrder
 from .separation import separation
+from .starts import Starts
 from .structured import structured
 from .units import units
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..data.design import Design
-    from .starts import Starts
+else:
+    from ..late import Self
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged, deviance units
 MOST_NODES = 100  # of a quadrature, in each direction
@@ -292,7 +295,19 @@ class GeneralizedModel(PsiMachine):
             core.value(psi)
             yield core
 
-    def objective(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+    @overload
+    def objective(
+        self, psi: ArrayLike, *, gradient: Literal[False] = ..., sums: Rows | None = ...
+    ) -> float: ...
+
+    @overload
+    def objective(
+        self, psi: ArrayLike, *, gradient: Literal[True], sums: Rows | None = ...
+    ) -> tuple[float, np.ndarray]: ...
+
+    def objective(
+        self, psi: ArrayLike, *, gradient: bool = False, sums: Rows | None = None
+    ) -> float | tuple[float, np.ndarray]:
         """-2 log-likelihood at psi (and what priors add), with its exact gradient if asked for;
         restricted likelihood does not depend on beta.
 
@@ -317,15 +332,17 @@ class GeneralizedModel(PsiMachine):
         """
         psi = self.checked(psi)
         with self._filled(sums) as core:
-            found = core.value(psi, gradient)
+            found: Any = core.value(psi, gradient)
             if not self.is_corrected:
-                return found
+                return found  # type: ignore[no-any-return]
             more = self.correction(psi, gradient=gradient, sums=sums)
         return (found[0] + more[0], found[1] + more[1]) if gradient else found + more
 
     value = objective
 
-    def correction(self, psi: Any, *, gradient: bool = False, sums: Any = None) -> Any:
+    def correction(
+        self, psi: ArrayLike, *, gradient: bool = False, sums: Rows | None = None
+    ) -> Any:
         """What the next order of Laplace's approximation adds to -2 log-likelihood at psi.
 
         Parameters and errors as of `objective`; the gradient is by central differences, in the

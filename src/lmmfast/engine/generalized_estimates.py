@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .estimates import Estimates
-
-if TYPE_CHECKING:
-    from .generalized_point import GeneralizedPoint
-    from .separation import Separation
-    from .starts import Starts
+from .generalized_point import GeneralizedPoint
+from .separation import Separation
+from .starts import Starts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,19 +6,21 @@ import os
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ..data.design import Design
 from ..errors import FitError, RankDeficientWarning, warn
 from .compiled import Engine
+from .costs import StorageReport
 from .free import Free, held, theta_names
 from .ties import tied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..data.design import Design
+else:
+    from ..late import Self
 
 
 MOST_THREADS = 1024  # no machine gains from more, and each takes a stack
@@ -97,9 +99,9 @@ class Machine:
         return tied(ties, self.design, self.theta_entries, free)
 
     @property
-    def storage(self) -> dict[str, Any]:
+    def storage(self) -> StorageReport:
         """How the model is stored: eliminated factors, the trailing matrix, bytes."""
-        return dict(self._core.report)
+        return cast(StorageReport, dict(self._core.report))
 
     @property
     def threads(self) -> int:

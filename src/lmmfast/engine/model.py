@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _core
+from ..data.design import Design
 from ..data.relationship import refuse_moving
+from ..data.sums import Sums
 from ..errors import (
     ConvergenceWarning,
     DataError,
@@ -38,11 +41,6 @@ from .options import MAX_EVALS, Options, Watch
 from .point import RESIDUAL_STRUCTURE, WORDS, Point, in_words
 from .starts import Starts, random_theta
 from .structured import Structured, structured
-
-if TYPE_CHECKING:
-    from ..data.design import Design
-    from ..data.sums import Sums
-
 
 CERTIFIED = 1e-6  # predicted decrease above which a fit is not called converged
 RESOLUTION = 1e-3  # the same for the bound of the rounding error of the objective
@@ -121,9 +119,33 @@ class Model(Machine):
             self._engine.fill(wanted, reweighted)
         self._held = wanted
 
+    @overload
     def objective(
-        self, theta: Any, *, reml: bool = True, gradient: bool = False, hessian: bool = False
-    ) -> Any:
+        self, theta: ArrayLike, *, reml: bool = ..., gradient: Literal[False] = ...,
+        hessian: Literal[False] = ...,
+    ) -> float: ...  # fmt: skip
+
+    @overload
+    def objective(
+        self, theta: ArrayLike, *, reml: bool = ..., gradient: Literal[True],
+        hessian: Literal[False] = ...,
+    ) -> ObjectiveAndGradient: ...  # fmt: skip
+
+    @overload
+    def objective(
+        self, theta: ArrayLike, *, reml: bool = ..., gradient: Literal[False] = ...,
+        hessian: Literal[True],
+    ) -> ObjectiveAndInformation: ...  # fmt: skip
+
+    @overload
+    def objective(
+        self, theta: ArrayLike, *, reml: bool = ..., gradient: Literal[True],
+        hessian: Literal[True],
+    ) -> Objective: ...  # fmt: skip
+
+    def objective(
+        self, theta: ArrayLike, *, reml: bool = True, gradient: bool = False, hessian: bool = False
+    ) -> float | ObjectiveAndGradient | ObjectiveAndInformation | Objective:
         """REML criterion or deviance at theta, with exact gradient and information if asked for.
 
         Parameters
@@ -153,7 +175,7 @@ class Model(Machine):
             self._engine.refuse_wide("the average information in theta")
         with self._lock, in_words():
             self._use(None)
-            value = self._core.evaluate(theta, reml)
+            value: float = self._core.evaluate(theta, reml)
             if not (gradient or hessian):
                 return value
             g, H = self._core.derivatives(hessian)
@@ -167,7 +189,7 @@ class Model(Machine):
             return float(self.objective(theta, reml=reml))
         return float(Criterion(self, reml).with_sigma(theta, 2 * float(np.log(free.sigma))).f)
 
-    def point(self, theta: Any, *, reml: bool = True, sums: Any = None) -> Point:
+    def point(self, theta: ArrayLike, *, reml: bool = True, sums: Sums | None = None) -> Point:
         """The model at one theta, to be read: criterion, derivatives, estimates, V^-1.
 
         Parameters
@@ -185,7 +207,7 @@ class Model(Machine):
         """
         return Point(self, theta, reml, sums)
 
-    def condvar(self, theta: Any) -> tuple[np.ndarray, ...]:
+    def condvar(self, theta: ArrayLike) -> tuple[np.ndarray, ...]:
         """Conditional covariances of the random effects over sigma^2, given theta.
 
         Parameters
@@ -200,7 +222,7 @@ class Model(Machine):
         """
         return self.point(theta).condvar
 
-    def monte_carlo(self, theta: Any, *, reml: bool = True) -> tuple[float, np.ndarray]:
+    def monte_carlo(self, theta: ArrayLike, *, reml: bool = True) -> tuple[float, np.ndarray]:
         """What chance adds to an iterative model: its log-determinant and gradient are estimated.
 
         Parameters
@@ -234,7 +256,7 @@ class Model(Machine):
         return float(se), cov
 
     def projection(
-        self, theta: Any, *, reml: bool = True
+        self, theta: ArrayLike, *, reml: bool = True
     ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """What derivatives of ``vcov`` and of the residual sum of squares are made of.
 
@@ -312,7 +334,7 @@ class Model(Machine):
         found["beta"][:, ~kept] = found["se"][:, ~kept] = np.nan
         return found
 
-    def estimates_at(self, theta: Any, *, reml: bool = True) -> Estimates:
+    def estimates_at(self, theta: ArrayLike, *, reml: bool = True) -> Estimates:
         """The estimates at a given theta, as `LMM.at` describes them."""
         began = time.perf_counter()
         theta = self._engine.checked(theta)

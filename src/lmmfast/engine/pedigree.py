@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -69,15 +69,15 @@ class Pedigree:
     [0.5, 0.5, 1.0, 0.5, 0.75]
     """
 
-    levels: NDArray[Any]
+    levels: np.ndarray
     sire: NDArray[np.int32]
     dam: NDArray[np.int32]
 
     def __init__(
         self,
-        id: Sequence[Any],
-        sire: Sequence[Any],
-        dam: Sequence[Any],
+        id: Iterable[object],
+        sire: Iterable[object],
+        dam: Iterable[object],
         *,
         hermaphrodite: bool = False,
     ) -> None:

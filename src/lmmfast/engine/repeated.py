@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import _core as _compiled
 from ..data.units import Units, check_range, constant_of, units_of
+from ..data.visits import PatternSums, RepeatedDesign, Visits
 from ..errors import ConvergenceWarning, FitError, IdentifiabilityWarning, warn
 from ..formula.repeated import STRUCTURES
 from ..linalg import predicted_gain
@@ -29,8 +30,8 @@ from .options import Options
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..data.visits import PatternSums, RepeatedDesign, Visits
+else:
+    from ..late import Self
 
 _core: Any = _compiled
 Matrix = np.ndarray

@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import FitError
+from .costs import StorageReport
 from .generalized_point import STEP, GeneralizedPoint
 from .machine import MOST_RANDOM
 from .options import MAX_EVALS
@@ -122,11 +123,13 @@ class Restricted:
         return getattr(self._plain, name)
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> StorageReport:
         """Storage of the likelihood's own model, memory and price of both."""
         own, other = self._plain.report, self._whole.report
-        both = {name: own[name] + other[name] for name in ("bytes", "rows")}
-        return {**own, **both, "flops": other["flops"]}
+        both: StorageReport = own.copy()
+        both["bytes"], both["rows"] = own["bytes"] + other["bytes"], own["rows"] + other["rows"]
+        both["flops"] = other["flops"]
+        return both
 
     @property
     def outside(self) -> float:

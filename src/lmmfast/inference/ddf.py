@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engine.repeated import RepeatedEstimates
 from ..errors import FitError
+from ..typing import Ddf
 from .estimability import contrasts, usable_rows
 from .kenward import KenwardRoger
 from .repeated import repeated_method
@@ -75,7 +76,7 @@ REPEATED = ("kenward-roger-linear", "between-within")  # only of models for repe
 Method = Satterthwaite | KenwardRoger | Constant
 
 
-def ddf_of(name: Any, fit: Fit | None = None) -> str:
+def ddf_of(name: Any, fit: Fit | None = None) -> Ddf:
     """A method of `METHODS` by its name, in any spelling: "Kenward-Roger (observed)", "kr".
 
     None: what is usual for the fit. FitError for one that the fit, generalized, does not have.
@@ -84,7 +85,7 @@ def ddf_of(name: Any, fit: Fit | None = None) -> str:
     if name is None:
         return "satterthwaite" if fit is None else fit.usual_ddf
     plain = str(name).lower().replace("_", "-").replace(" ", "-").translate({40: None, 41: None})
-    found = SHORT.get(plain, plain)
+    found: Any = SHORT.get(plain, plain)
     check_choice("ddf", found, METHODS, name)
     if generalized and found != "z":
         raise FitError(
@@ -97,7 +98,8 @@ def ddf_of(name: Any, fit: Fit | None = None) -> str:
             f"{METHODS[found]} degrees of freedom belong to models for repeated measures, "
             "lmmfast.mmrm()"
         )
-    return found
+    known: Ddf = found
+    return known
 
 
 def is_repeated(fit: Fit) -> bool:

@@ -13,6 +13,8 @@ from .linear import per_row
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 ROUNDING = 1e-12  # weights smaller than this, relative to others, are zero but for rounding

@@ -12,14 +12,16 @@ import numpy as np
 from .. import tables
 from ..data.unanswered import RESPONSE
 from ..inference.wald import t_pvalues
+from .asked import Asked
+from .columns import AnyModel
+from .job import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-    from .asked import Asked
-    from .columns import AnyModel
-    from .job import Columns
+else:
+    from ..late import pandas as pd
+    from ..late import pyarrow as pa
 
 
 @dataclass(frozen=True, eq=False, repr=False)

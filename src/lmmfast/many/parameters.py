@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from ..data.design import Design
-    from ..engine.estimates import Estimates
-    from ..engine.families import Family
+from ..data.design import Design
+from ..engine.estimates import Estimates
+from ..engine.families import Family
 
 FAINT = 1e-10  # eigenvalues of a correlation matrix that count as zero
 
@@ -69,32 +69,33 @@ class Parameters:
     (180, 2)
     """
 
-    beta: Any = None
-    sd: Mapping[str, Any] | None = None
-    corr: Mapping[str, Any] | None = None
-    theta: Any = None
+    beta: Mapping[str, float] | ArrayLike | None = None
+    sd: Mapping[str, float | Sequence[float] | Mapping[str, float]] | None = None
+    corr: Mapping[str, ArrayLike] | None = None
+    theta: ArrayLike | None = None
     sigma: float | None = None
-    extra: Any = None
+    extra: Mapping[str, float] | ArrayLike | None = None
 
     @classmethod
-    def read(cls, given: Any) -> Parameters:
+    def read(cls, given: Parameters | Mapping[str, object] | None) -> Parameters:
         """Parameters as they are, of a dict with their names, or none."""
         if given is None:
             return cls()
         if isinstance(given, Parameters):
             return given
         known = [one.name for one in fields(cls)]
+        named: Any = given
         if not isinstance(given, Mapping):
             raise ValueError(f"params must be Parameters or a dict with {', '.join(known)}")
         for name in given:
             if name not in known:
                 raise ValueError(f"params has no {name!r}: it may have {', '.join(known)}")
-        return cls(**given)
+        return cls(**named)
 
     def of(
         self,
         design: Design,
-        theta_entries: Any,
+        theta_entries: Sequence[tuple[int, int, int]],
         fit: Estimates | None = None,
         family: Family | None = None,
     ) -> Assumed:

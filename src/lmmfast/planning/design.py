@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..hints import hinted
 from ..many.streams import checked_seed
@@ -15,21 +16,25 @@ from .factors import Cells, categorical, interleaved, labels_of, occurrence
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 LIST, REPLICATE = "list", "replicate"
 
 
 @hinted
 def design(
-    subjects: Any,
+    subjects: int | Mapping[str, int],
     items: int | None = None,
     *,
-    within: Mapping[str, Any] | None = None,
-    between: Mapping[str, Any] | None = None,
-    between_items: Mapping[str, Any] | None = None,
-    counterbalancing: Any = "latin",
+    within: Mapping[str, Sequence[object]] | None = None,
+    between: Mapping[str, Sequence[object]] | None = None,
+    between_items: Mapping[str, Sequence[object]] | None = None,
+    counterbalancing: Literal["latin", "full"] | list[str] | tuple[str, ...] = "latin",
     replicates: int = 1,
-    dropout: Any = 0.0,
+    dropout: float
+    | Mapping[str, float]
+    | Callable[[pd.DataFrame, np.random.Generator], ArrayLike] = 0.0,
     balanced: bool = True,
     subject: str = "subj",
     item: str = "item",

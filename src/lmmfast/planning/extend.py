@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..data.columns import suggest
 from ..errors import DataError
+from ..fit import Fit
+from ..given import IntoDataFrame, NewData
 from ..hints import hinted
 from .factors import occurrence
 from .frames import like, table_of
-from .study import study_of
+from .study import Study, study_of
+
+Frame = TypeVar("Frame", bound="IntoDataFrame")
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
-    from ..typing import NewData
+
+@overload
+def extend(
+    data: Fit | Study, *, along: str | None = ..., within: str | Sequence[str] | None = ...,
+    to: int, nested: str | Sequence[str] = ...,
+) -> Study: ...  # fmt: skip
+
+
+@overload
+def extend(
+    data: Mapping[str, ArrayLike], *, along: str | None = ...,
+    within: str | Sequence[str] | None = ..., to: int, nested: str | Sequence[str] = ...,
+) -> pd.DataFrame: ...  # fmt: skip
+
+
+@overload
+def extend(
+    data: Frame, *, along: str | None = ..., within: str | Sequence[str] | None = ...,
+    to: int, nested: str | Sequence[str] = ...,
+) -> Frame: ...  # fmt: skip
 
 
 @hinted
 def extend(
-    data: NewData,
+    data: Fit | Study | NewData,
     *,
     along: str | None = None,
-    within: Any = None,
+    within: str | Sequence[str] | None = None,
     to: int,
-    nested: Any = (),
-) -> Any:
+    nested: str | Sequence[str] = (),
+) -> Study | IntoDataFrame:
     """A sample of another size: levels of a factor repeated under new labels, or left out.
 
     Rows of a level are copied as they are, its covariates and conditions with them. Levels are

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from .. import tables
+from ..fit import Fit
+from ..given import NewData, PathLike, Rows
 from ..hints import hinted
 from ..inference.ddf import check_choice
 from ..many.checkpoint import Checkpoint, fingerprint
@@ -21,6 +23,7 @@ from ..many.parameters import Parameters
 from ..many.streams import checked_seed
 from ..plots import results as _pictures
 from ..progress import progress
+from ..typing import Axes, Client, Coding, Family, Hypothesis
 from .estimate import PowerEstimate, estimates_of
 from .frames import table_of
 from .simulation import Outcome, Simulation, Sizes, grid
@@ -29,8 +32,12 @@ from .study import Study, study_of
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
-METHODS = {
+# distributions of the test, and what is said of them
+Test: TypeAlias = Literal["satterthwaite", "kenward-roger", "z", "lrt"]
+METHODS: dict[str, str] = {
     "satterthwaite": "Satterthwaite degrees of freedom",
     "kenward-roger": "Kenward-Roger degrees of freedom",
     "z": "Wald tests, normal approximation",
@@ -198,7 +205,7 @@ class Power(tables.Printed):
         power: float = 0.8,
         along: str | None = None,
         *,
-        at: Mapping[str, Any] | None = None,
+        at: Mapping[str, object] | None = None,
         most: int | None = None,
         by: int = 1,
         n: int | None = None,
@@ -277,7 +284,7 @@ class Power(tables.Printed):
             raise ValueError(f'at= must say for which effect, as in {{"effect": ...}}: {known}')
         return int(places[0])
 
-    def plot(self, *, ax: Any = None) -> Any:
+    def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draws the power with its intervals, a line for each of what else varies.
 
         Parameters
@@ -299,30 +306,30 @@ class Power(tables.Printed):
 
 @hinted
 def power(
-    model: Any,
-    data: Any = None,
+    model: str | Fit | Study,
+    data: NewData | Callable[..., NewData] | None = None,
     *,
-    family: Any = None,
+    family: Family | None = None,
     link: str | None = None,
-    test: Any = None,
-    params: Any = None,
-    effect: Any = None,
-    scale: Any = None,
-    along: Mapping[str, Sequence[Any]] | None = None,
+    test: Hypothesis | None = None,
+    params: Parameters | Mapping[str, object] | None = None,
+    effect: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
+    along: Mapping[str, Sequence[object]] | None = None,
     n: int = 1000,
-    method: str | None = None,
+    method: Test | None = None,
     alpha: float = 0.05,
     level: float = 0.95,
     reml: bool | None = None,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
+    weights: Rows | None = None,
+    offset: Rows | None = None,
+    contrasts: Mapping[str, Coding] | None = None,
     nagq: int = 1,
-    information: str = "observed",
+    information: Literal["observed", "expected"] = "observed",
     seed: int | None = None,
     threads: int = 1,
-    client: Any = None,
-    checkpoint: Any = None,
+    client: Client | None = None,
+    checkpoint: PathLike | None = None,
 ) -> Power:
     """Power of a test, by simulation: the share of studies that find an effect of some size.
 
@@ -429,7 +436,7 @@ def power(
     0.74
     """
     began = time.perf_counter()
-    own = {"weights": weights, "offset": offset, "contrasts": contrasts}
+    own: dict[str, Any] = {"weights": weights, "offset": offset, "contrasts": contrasts}
     own |= {"family": family, "link": link, "nagq": nagq, "information": information}
     study, make, sizes = _study(model, data, along or {}, own, params)
     study = replace(study, params=Parameters.read(params) if params is not None else study.params)
@@ -492,12 +499,12 @@ def _default_reml(study: Study) -> bool:
     return study.reml and (study.family is None or study.estimates is not None)
 
 
-def _method(method: Any, study: Study) -> str:
+def _method(method: Any, study: Study) -> Test:
     """How tests are made."""
     if study.family is None:
         method = "satterthwaite" if method is None else method
         check_choice("method", method, METHODS)
-        return str(method)
+        return method  # type: ignore[no-any-return]
     method = "z" if method is None else method
     if method in METHODS and method not in ("z", "lrt"):
         raise ValueError(
@@ -505,7 +512,7 @@ def _method(method: Any, study: Study) -> str:
             "generalized one"
         )
     check_choice("method", method, ("z", "lrt"))
-    return str(method)
+    return method  # type: ignore[no-any-return]
 
 
 def _study(

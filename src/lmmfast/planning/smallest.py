@@ -14,6 +14,8 @@ from .simulation import Outcome, Simulation, Sizes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 TIMES = 100  # how far sizes are doubled beyond the first
 NEAR = 3.0  # sizes within this factor of the result say where the curve is there

@@ -7,23 +7,28 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import tables
 from ..data.columns import Table
 from ..data.design import Design, build
+from ..data.residual import Residual
 from ..data.unanswered import RESPONSE, without_response
+from ..engine.estimates import Estimates
+from ..engine.families import Family
 from ..engine.relations import refuse_related
 from ..errors import DataError
+from ..fit import Fit
 from ..formula.plan import plan_of, without_dot
+from ..given import NewData, Rows
 from ..many.parameters import Parameters
+from ..typing import Coding
 from .frames import table_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-
-    from ..data.residual import Residual
-    from ..engine.estimates import Estimates
-    from ..engine.families import Family
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,15 +65,15 @@ class Study(tables.Printed):
     """
 
     formula: str
-    data: Any
+    data: NewData | None
     params: Parameters
-    weights: Any = None
-    offset: Any = None
-    contrasts: Mapping[str, Any] | None = None
+    weights: Rows | None = None
+    offset: Rows | None = None
+    contrasts: Mapping[str, Coding] | None = None
     reml: bool = True
     estimates: Estimates | None = None
     made: Design | None = None
-    learned: Mapping[str, Any] | None = None
+    learned: Mapping[str, object] | None = None
     family: Family | None = None
     nagq: int = 1
     information: str = "observed"
@@ -78,7 +83,7 @@ class Study(tables.Printed):
     structure: Residual | None = None
 
     @classmethod
-    def of_fit(cls, fit: Any) -> Study:
+    def of_fit(cls, fit: Fit) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
         refuse_related(design, "a study of the fit")
@@ -88,11 +93,14 @@ class Study(tables.Printed):
                 "fitted without that; fit without it, or give formula, data and params"
             )
         given = design.given
-        named = {} if given is None else {"weights": given.weights, "offset": given.offset}
+        model: Any = fit.model
+        named: dict[str, Any] = (
+            {} if given is None else {"weights": given.weights, "offset": given.offset}
+        )
         if fit.family is not None:
-            named |= {"family": fit.family, "nagq": fit.model.nagq}
-            named["information"] = fit.model.information
-            if design.outcome.form == "cbind":
+            named |= {"family": fit.family, "nagq": model.nagq}
+            named["information"] = model.information
+            if design.outcome is not None and design.outcome.form == "cbind":
                 named["left"] = design.response
         elif given is not None:
             named |= {"dispersion": given.dispersion, "residual": given.residual}
@@ -108,7 +116,7 @@ class Study(tables.Printed):
             **named,
         )
 
-    def with_data(self, data: Any) -> Study:
+    def with_data(self, data: NewData) -> Study:
         """The same study of other rows."""
         for name, given in (("weights", self.weights), ("offset", self.offset)):
             if given is not None and not isinstance(given, str):
@@ -162,7 +170,8 @@ class Study(tables.Printed):
         """The rows, with a response that stands in for those that are drawn."""
         if self.made is not None:
             return self.made
-        named = {"weights": self.weights, "offset": self.offset, "contrasts": self.contrasts}
+        named: dict[str, Any] = {"weights": self.weights, "offset": self.offset}
+        named["contrasts"] = self.contrasts
         named["learned"] = self.learned
         kind = None if self.family is None else self.family.response
         if self.left:

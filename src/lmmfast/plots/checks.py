@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import LmmError
+from ..given import Data, IntoDataFrame
+from ..typing import Axes, AxesLike, Fitted
 from . import axes as _axes
+from .drawn import Checked
 from .modes import qq_ranef_frame
 from .rows import draw_quantiles, draw_residuals, draw_sizes, residuals_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 NAMED = 3  # levels that are named in a picture of influence
 MOST_MODES = 8  # columns of random effects that a legend tells apart
 
 
 @_axes.of_fit
-def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
+def influence_frame(fit: Fitted, by: str | None = None) -> pd.DataFrame:
     """Cook's distance of each level of a grouping factor, or of each row.
 
     Parameters
@@ -42,15 +47,16 @@ def influence_frame(fit: Any, by: str | None = None) -> pd.DataFrame:
     FitError
         When the fit has no random effects, and `by` is not "rows".
     """
+    one: Any = fit
     import pandas as pd
 
     by = _axes.terms_of(fit, None)[0].group if by is None else by
-    found = fit.influence(None if by == "rows" else by)
+    found = one.influence(None if by == "rows" else by)
     return pd.DataFrame({"level": list(found.index), "cooks_d": found["cooks_d"].to_numpy()})
 
 
 @_axes.of_fit
-def influence(fit: Any, by: str | None = None, *, ax: Any = None) -> Any:
+def influence(fit: Fitted, by: str | None = None, *, ax: Axes | None = None) -> Axes:
     """Cook's distance of each level of a grouping factor, the largest named.
 
     Parameters
@@ -92,7 +98,7 @@ def draw_influence(ax: Any, frame: pd.DataFrame, by: str) -> None:
 
 
 @_axes.of_fit
-def collinearity_frame(fit: Any) -> pd.DataFrame:
+def collinearity_frame(fit: Fitted) -> pd.DataFrame:
     """Variance inflation of the terms.
 
     Parameters
@@ -110,13 +116,14 @@ def collinearity_frame(fit: Any) -> pd.DataFrame:
     FitError
         When there is nothing besides an intercept.
     """
-    found = fit.vif()
+    one: Any = fit
+    found = one.vif()
     frame: pd.DataFrame = found.reset_index(names="term")
     return frame
 
 
 @_axes.of_fit
-def collinearity(fit: Any, *, ax: Any = None) -> Any:
+def collinearity(fit: Fitted, *, ax: Axes | None = None) -> Axes:
     """Inflation of the standard errors of each term by the others: sqrt(VIF), or its like.
 
     1 is none; 2 makes an interval twice as wide as it were without the others.
@@ -160,7 +167,7 @@ def draw_collinearity(ax: Any, frame: pd.DataFrame) -> None:
 
 
 @_axes.of_fit
-def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
+def simulated_frame(fit: Fitted, n: int = 30, seed: int = 0) -> pd.DataFrame:
     """Distributions of the response and of responses drawn from the model.
 
     Parameters
@@ -183,10 +190,11 @@ def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
     DataError
         When the rows of the fit are not in memory.
     """
+    one: Any = fit
     import pandas as pd
 
-    y = np.asarray(fit.design.y, dtype=float)
-    drawn = fit.simulate(n, seed).to_numpy(dtype=float)
+    y = np.asarray(one.design.y, dtype=float)
+    drawn = one.simulate(n, seed).to_numpy(dtype=float)
     values = np.unique(y)
     discrete = len(values) <= 30 and bool((values == np.round(values)).all())
     whole = [y, *drawn.T]
@@ -206,7 +214,7 @@ def simulated_frame(fit: Any, n: int = 30, seed: int = 0) -> pd.DataFrame:
 
 
 @_axes.of_fit
-def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
+def simulated(fit: Fitted, n: int = 30, seed: int = 0, *, ax: Axes | None = None) -> Axes:
     """The distribution of the response over those of responses drawn from the model.
 
     Parameters
@@ -229,6 +237,7 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
     ----------
     Gelman, Meng & Stern (1996), *Statistica Sinica* 6, 733-760.
     """
+    one: Any = fit
     frame = simulated_frame(fit, n, seed)
     ax = _axes.new_axes("simulated")[0] if ax is None else ax
     for draw, part in frame[frame["draw"] >= 0].groupby("draw"):
@@ -239,7 +248,7 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
     discrete = len(own) < _axes.GRID
     if discrete and len(own) <= 12:
         ax.set_xticks(own["value"])
-    ax.set(xlabel=fit.design.response or "response", ylabel="share" if discrete else "density")
+    ax.set(xlabel=one.design.response or "response", ylabel="share" if discrete else "density")
     ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
     ax.legend(fontsize="small", loc="upper right")
     return ax
@@ -249,7 +258,12 @@ def simulated(fit: Any, n: int = 30, seed: int = 0, *, ax: Any = None) -> Any:
 
 
 @_axes.pictured
-def check(checks: Any, *, source: Any = None, axes: Any = None) -> np.ndarray:
+def check(
+    checks: Checked | Fitted,
+    *,
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    axes: AxesLike | None = None,
+) -> np.ndarray:
     """Residuals, their size and quantiles, those of the modes, influence, collinearity and drawn
     responses in one figure.
 
@@ -272,9 +286,10 @@ def check(checks: Any, *, source: Any = None, axes: Any = None) -> np.ndarray:
         When the rows are not in memory and `source` is not given.
     %(matplotlib)s
     """
-    known = hasattr(checks, "verdicts")
-    fit = checks.fit if known else _axes.fit_of(checks)
-    influential = checks.influence if known else None
+    given: Any = checks
+    known = hasattr(given, "verdicts")
+    fit = given.fit if known else _axes.fit_of(given)
+    influential = given.influence if known else None
     panels = _panels(fit, influential, source)
     if axes is None:
         columns = 4 if len(panels) > 6 else 3

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..typing import Axes, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 def coefficients_frame(
-    fits: Any,
+    fits: Fitted | Sequence[Fitted] | Mapping[str, Fitted],
     *,
     level: float = 0.95,
     drop_intercept: bool = True,
     exponentiate: bool = False,
-    **options: Any,
+    **options: object,
 ) -> pd.DataFrame:
     """Fixed effects with intervals, or parameters of any kind, of one model or several.
 
@@ -95,14 +98,14 @@ def _named(fits: Any) -> dict[str, Any]:
 
 @_axes.pictured
 def coefficients(
-    fits: Any,
+    fits: Fitted | Sequence[Fitted] | Mapping[str, Fitted],
     *,
     level: float = 0.95,
     drop_intercept: bool = True,
     exponentiate: bool = False,
-    ax: Any = None,
-    **options: Any,
-) -> Any:
+    ax: Axes | None = None,
+    **options: object,
+) -> Axes:
     """Fixed effects with intervals, in the order of the model; several models side by side.
 
     Parameters

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..data.columns import Table
 from ..errors import DataError, LmmError, silenced
+from ..typing import Axes, AxesLike, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 MOST = 12  # panels where none are asked for
 ALONG = 40  # places along a line
@@ -21,7 +25,11 @@ MOST_PREDICTED = 2_000_000  # rows that are predicted for all lines of a picture
 
 @_axes.of_fit
 def fitted_frame(
-    fit: Any, x: Any, group: str | None = None, *, levels: Sequence[Any] | None = None
+    fit: Fitted,
+    x: str | ArrayLike,
+    group: str | None = None,
+    *,
+    levels: Sequence[object] | None = None,
 ) -> pd.DataFrame:
     """Response and fitted values of the rows, by the levels of a grouping factor.
 
@@ -57,20 +65,21 @@ def fitted_frame(
     >>> plots.fitted_frame(fit, "Days", levels=["308"]).shape
     (10, 5)
     """
+    one: Any = fit
     import pandas as pd
 
-    if fit.family is not None and fit.family.response == "ordered":
+    if one.family is not None and one.family.response == "ordered":
         raise DataError("fitted values of an ordered response are probabilities of its classes")
     term = _axes.terms_of(fit, group)[0]
     values = variable_of(fit, x)
-    conditional = fit.fittedvalues
-    form = {"type": "response"} if fit.family is not None else {}
+    conditional = one.fittedvalues
+    form = {"type": "response"} if one.family is not None else {}
     columns = {
         "level": np.asarray(term.levels, dtype=object)[term.codes],
         "x": values,
-        "observed": np.asarray(fit.design.y, dtype=float),
+        "observed": np.asarray(one.design.y, dtype=float),
         "fitted": conditional.to_numpy(),
-        "population": np.asarray(fit.predict(re_form="none", **form)),
+        "population": np.asarray(one.predict(re_form="none", **form)),
     }
     frame = pd.DataFrame(columns, conditional.index)
     if levels is None:
@@ -204,14 +213,14 @@ def places_of(fit: Any, x: Any, values: np.ndarray) -> tuple[np.ndarray, list[st
 
 @_axes.of_fit
 def fitted(
-    fit: Any,
-    x: Any,
+    fit: Fitted,
+    x: str | ArrayLike,
     group: str | None = None,
     *,
-    levels: Sequence[Any] | None = None,
-    ax: Any = None,
-    axes: Any = None,
-) -> Any:
+    levels: Sequence[object] | None = None,
+    ax: Axes | None = None,
+    axes: AxesLike | None = None,
+) -> Axes | np.ndarray:
     """Lines of fitted values by level of a grouping factor, over the data.
 
     Without `ax` a panel for each level (the first twelve, where none are asked for): the data, the
@@ -255,7 +264,7 @@ def fitted(
         _name_axes(ax, name, fit, labels)
         return ax
     parts, lines = (dict(iter(own.groupby("level", sort=False))) for own in (frame, means))
-    shown = [level for level in levels or () if level in parts]
+    shown: list[Any] = [level for level in levels or () if level in parts]
     if axes is None:
         size = (2.2, 2.2)
         share = {"sharex": True, "sharey": True}
@@ -300,7 +309,7 @@ def _name_axes(
 
 
 @_axes.of_fit
-def partial_residuals_frame(fit: Any, x: str) -> pd.DataFrame:
+def partial_residuals_frame(fit: Fitted, x: str) -> pd.DataFrame:
     """What a variable contributes to the response, and that with the residuals.
 
     Parameters
@@ -322,14 +331,15 @@ def partial_residuals_frame(fit: Any, x: str) -> pd.DataFrame:
         For an unknown variable, or one that has no term of its own; without rows; for generalized
         models, whose residuals are on another scale.
     """
+    one: Any = fit
     import pandas as pd
 
     values = variable_of(fit, x)
     names = _own_columns(fit, x)
     if not names:
         raise DataError(f"{x!r} has no term of its own in the fixed effects", variable=x)
-    effect = fit.partial_fitted(names)
-    partial = fit.partial_fitted(names, residuals=True)
+    effect = one.partial_fitted(names)
+    partial = one.partial_fitted(names, residuals=True)
     columns = {"x": values, "effect": effect.to_numpy(), "partial": partial.to_numpy()}
     return pd.DataFrame(columns, effect.index)
 
@@ -350,7 +360,7 @@ def _own_columns(fit: Any, x: str) -> list[str]:
 
 
 @_axes.of_fit
-def partial_residuals(fit: Any, x: str, *, ax: Any = None) -> Any:
+def partial_residuals(fit: Fitted, x: str, *, ax: Axes | None = None) -> Axes:
     """Partial residuals of a variable: its effect as a line, with the residuals as points.
 
     Where the points bend away from the line (their means are drawn, too), the effect is not what

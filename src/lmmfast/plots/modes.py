@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FitError
+from ..typing import AxesLike, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 @_axes.of_fit
-def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
+def caterpillar_frame(
+    fit: Fitted, group: str | None = None, *, level: float = 0.95
+) -> pd.DataFrame:
     """Conditional modes with intervals.
 
     Parameters
@@ -46,13 +51,14 @@ def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95
     >>> plots.caterpillar_frame(fit).loc[0, ["level", "column"]].tolist()
     ['308', 'Intercept']
     """
+    one: Any = fit
     import pandas as pd
     from scipy.special import ndtri
 
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, not {level!r}")
     groups = list(dict.fromkeys(term.group for term in _axes.terms_of(fit, group)))
-    frames, modes = [], fit.ranef(cond_var=True)
+    frames, modes = [], one.ranef(cond_var=True)
     for name in groups:
         table = modes[name]
         values, sd = table["condval"], table["condsd"]
@@ -72,12 +78,12 @@ def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95
 
 @_axes.of_fit
 def caterpillar(
-    fit: Any,
+    fit: Fitted,
     group: str | None = None,
     *,
     level: float = 0.95,
     order: str | None = "first",
-    axes: Any = None,
+    axes: AxesLike | None = None,
 ) -> np.ndarray:
     """Conditional modes with intervals, one panel a column; R's ``dotplot(ranef(fit))``.
 
@@ -161,7 +167,7 @@ def _order_of(panels: Any, group: str, order: str | None) -> np.ndarray | None:
 
 
 @_axes.of_fit
-def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
+def qq_ranef_frame(fit: Fitted, group: str | None = None, *, level: float = 0.95) -> pd.DataFrame:
     """Conditional modes beside the quantiles of a normal distribution.
 
     Parameters
@@ -187,7 +193,7 @@ def qq_ranef_frame(fit: Any, group: str | None = None, *, level: float = 0.95) -
 
 @_axes.of_fit
 def qq_ranef(
-    fit: Any, group: str | None = None, *, level: float = 0.95, axes: Any = None
+    fit: Fitted, group: str | None = None, *, level: float = 0.95, axes: AxesLike | None = None
 ) -> np.ndarray:
     """Conditional modes against normal quantiles, one panel a column; R's ``qqmath(ranef(fit))``.
 
@@ -232,7 +238,7 @@ def qq_ranef(
 
 
 @_axes.of_fit
-def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
+def shrinkage_frame(fit: Fitted, group: str | None = None) -> pd.DataFrame:
     """Least squares within the levels beside the conditional modes.
 
     Parameters
@@ -253,15 +259,16 @@ def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
     FitError
         For fits that are not linear, and those without random effects.
     """
+    one: Any = fit
     _axes.terms_of(fit, group)
-    if fit.family is not None:
+    if one.family is not None:
         raise FitError("shrinkage is towards least squares, which linear mixed models have alone")
-    frame: pd.DataFrame = fit.shrinkage()
+    frame: pd.DataFrame = one.shrinkage()
     return frame if group is None else frame[frame["group"] == group].reset_index(drop=True)
 
 
 @_axes.of_fit
-def shrinkage(fit: Any, group: str | None = None, *, axes: Any = None) -> np.ndarray:
+def shrinkage(fit: Fitted, group: str | None = None, *, axes: AxesLike | None = None) -> np.ndarray:
     """Arrows from least squares within each level to the conditional mode.
 
     One panel for each pair of columns of a term; a term of one column has its modes against the

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..typing import AxesLike
 from . import axes as _axes
+from .drawn import Profiled
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 DRAWN = (
     0.5,
@@ -22,7 +26,9 @@ CURVE = 101  # points of a contour
 CLOSE = 1e-3  # zeta by which a profile may end before the end of an interval
 
 
-def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
+def profile_frame(
+    profile: Profiled | pd.DataFrame, which: str | list[str] | tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Smooth profiles of parameters.
 
     Parameters
@@ -43,8 +49,10 @@ def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
     ValueError
         When none of the parameters has a profile.
     """
-    frame: pd.DataFrame = profile if hasattr(profile, "columns") else profile.curves(which)
-    if frame is profile and which is not None:
+    given: Any = profile
+    is_frame = hasattr(profile, "columns")
+    frame: pd.DataFrame = given if is_frame else given.curves(which)
+    if is_frame and which is not None:
         frame = frame[frame["parameter"].isin([which] if isinstance(which, str) else which)]
     if not len(frame):
         raise ValueError("none of these parameters has a profile")
@@ -52,7 +60,12 @@ def profile_frame(profile: Any, which: Any = None) -> pd.DataFrame:
 
 
 @_axes.pictured
-def profile(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
+def profile(
+    profile: Profiled | pd.DataFrame,
+    which: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    axes: AxesLike | None = None,
+) -> np.ndarray:
     """zeta against the value of each parameter; a straight line is a quadratic deviance.
 
     Dashed lines lead from zeta to the ends of the 50, 80, 90, 95 and 99 % intervals.
@@ -107,7 +120,9 @@ def _axes_of(axes: Any, function: str, count: int) -> np.ndarray:
     return _axes.given_axes(axes, count, "profiles")
 
 
-def profile_density_frame(profile: Any, which: Any = None) -> pd.DataFrame:
+def profile_density_frame(
+    profile: Profiled | pd.DataFrame, which: str | list[str] | tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Densities of which the profile's zeta are the normal scores: phi(zeta) d zeta / d value.
 
     Parameters
@@ -128,7 +143,8 @@ def profile_density_frame(profile: Any, which: Any = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    points, frames = _parts(getattr(profile, "frame", profile)), []
+    given: Any = profile
+    points, frames = _parts(getattr(given, "frame", given)), []
     for name, part in _parts(profile_frame(profile, which)).items():
         value, zeta, slope = _slopes(points[name], part)
         height = np.exp(-(zeta**2) / 2) / np.sqrt(2 * np.pi) * slope
@@ -152,7 +168,12 @@ def _slopes(points: pd.DataFrame, curve: pd.DataFrame) -> tuple[np.ndarray, np.n
     return value, zeta, np.gradient(zeta, value)
 
 
-def profile_density(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
+def profile_density(
+    profile: Profiled | pd.DataFrame,
+    which: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    axes: AxesLike | None = None,
+) -> np.ndarray:
     """Densities of the parameters that the profiles stand for; lme4's ``densityplot``.
 
     Parameters
@@ -183,7 +204,10 @@ def profile_density(profile: Any, which: Any = None, *, axes: Any = None) -> np.
 
 
 def profile_contours_frame(
-    profile: Any, which: Any = None, *, levels: tuple[float, ...] = DRAWN
+    profile: Profiled,
+    which: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    levels: tuple[float, ...] = DRAWN,
 ) -> pd.DataFrame:
     """Contours of the profile likelihood of pairs of parameters, from the profiles of each.
 
@@ -221,7 +245,8 @@ def profile_contours_frame(
     names = list(curves)
     if len(names) < 2:
         raise ValueError("contours need the profiles of two parameters")
-    points = _parts(profile.frame)
+    given: Any = profile
+    points = _parts(given.frame)
     frames = []
     for i, second in enumerate(names):
         for first in names[:i]:
@@ -289,11 +314,11 @@ def _value_at(curve: pd.DataFrame, zeta: np.ndarray) -> np.ndarray:
 
 
 def profile_contours(
-    profile: Any,
-    which: Any = None,
+    profile: Profiled,
+    which: str | list[str] | tuple[str, ...] | None = None,
     *,
     levels: tuple[float, ...] = DRAWN,
-    axes: Any = None,
+    axes: AxesLike | None = None,
 ) -> np.ndarray:
     """Contours of pairs of parameters with the traces of both profiles; lme4's ``splom``.
 
@@ -320,7 +345,8 @@ def profile_contours(
         As for `profile`.
     """
     frame = profile_contours_frame(profile, which, levels=levels)
-    points = _parts(profile.frame)
+    given: Any = profile
+    points = _parts(given.frame)
     names = list(_parts(profile_frame(profile, which)))
     pairs = [(first, second) for i, second in enumerate(names) for first in names[:i]]
     if axes is None:

@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..typing import Axes, AxesLike, ParameterNames
 from . import axes as _axes
 from .coefficients import intervals
+from .drawn import Compared, Means, Replicates, Sizes, Tested
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 # ---- means ----------------------------------------------------------------------------------
 
 
-def means_frame(means: Any) -> pd.DataFrame:
+def means_frame(means: Means) -> pd.DataFrame:
     """Marginal means with intervals.
 
     Parameters
@@ -35,7 +39,7 @@ def means_frame(means: Any) -> pd.DataFrame:
 
 
 @_axes.pictured
-def means(means: Any, x: str | None = None, *, axes: Any = None) -> np.ndarray:
+def means(means: Means, x: str | None = None, *, axes: AxesLike | None = None) -> np.ndarray:
     """Marginal means with intervals, interactions as lines; R's ``emmip``.
 
     Parameters
@@ -125,7 +129,7 @@ def _draw_means(ax: Any, frame: pd.DataFrame, x: str, lines: list[str], value: s
         _axes.turn_if_long(ax, labels)
 
 
-def contrasts_frame(contrasts: Any, *, level: float | None = None) -> pd.DataFrame:
+def contrasts_frame(contrasts: Compared, *, level: float | None = None) -> pd.DataFrame:
     """Contrasts with their simultaneous intervals.
 
     Parameters
@@ -145,7 +149,7 @@ def contrasts_frame(contrasts: Any, *, level: float | None = None) -> pd.DataFra
 
 
 @_axes.pictured
-def contrasts(contrasts: Any, *, level: float | None = None, ax: Any = None) -> Any:
+def contrasts(contrasts: Compared, *, level: float | None = None, ax: Axes | None = None) -> Axes:
     """Contrasts with their simultaneous intervals, and where there is no difference.
 
     Parameters
@@ -192,7 +196,7 @@ def contrasts(contrasts: Any, *, level: float | None = None, ax: Any = None) -> 
 # ---- replicates -----------------------------------------------------------------------------
 
 
-def bootstrap_frame(boot: Any, parameters: Any = "all") -> pd.DataFrame:
+def bootstrap_frame(boot: Replicates, parameters: ParameterNames = "all") -> pd.DataFrame:
     """Kernel densities of the replicates of each parameter.
 
     Parameters
@@ -226,7 +230,12 @@ def _bounds(name: str) -> tuple[float, float]:
 
 @_axes.pictured
 def bootstrap(
-    boot: Any, parameters: Any = "all", *, level: float = 0.95, axes: Any = None, **options: Any
+    boot: Replicates,
+    parameters: ParameterNames = "all",
+    *,
+    level: float = 0.95,
+    axes: AxesLike | None = None,
+    **options: object,
 ) -> np.ndarray:
     """Densities of the replicates, with the estimate (line) and the interval (bar).
 
@@ -274,7 +283,7 @@ def bootstrap(
 # ---- power ----------------------------------------------------------------------------------
 
 
-def power_frame(power: Any) -> pd.DataFrame:
+def power_frame(power: Sizes) -> pd.DataFrame:
     """Power by what varies.
 
     Parameters
@@ -292,7 +301,7 @@ def power_frame(power: Any) -> pd.DataFrame:
 
 
 @_axes.pictured
-def power(power: Any, *, ax: Any = None) -> Any:
+def power(power: Sizes, *, ax: Axes | None = None) -> Axes:
     """Power with its intervals against the first of what varies, a line for each of the others.
 
     Parameters
@@ -332,7 +341,7 @@ def power(power: Any, *, ax: Any = None) -> Any:
 # ---- clusters -------------------------------------------------------------------------------
 
 
-def clusters_frame(test: Any) -> pd.DataFrame:
+def clusters_frame(test: Tested) -> pd.DataFrame:
     """Statistics of the points and the clusters they are in.
 
     Parameters
@@ -350,7 +359,7 @@ def clusters_frame(test: Any) -> pd.DataFrame:
 
 
 @_axes.pictured
-def clusters(test: Any, ax: Any = None, *, level: float = 0.05) -> Any:
+def clusters(test: Tested, ax: Axes | None = None, *, level: float = 0.05) -> Axes:
     """Statistics along the points, or as a map, with the clusters whose p-value is small.
 
     Parameters

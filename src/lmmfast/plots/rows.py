@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..given import Data, IntoDataFrame
+from ..typing import Axes, Fitted
 from . import axes as _axes
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 
 @_axes.of_fit
-def residuals_frame(fit: Any, type: str | None = None, *, source: Any = None) -> pd.DataFrame:
+def residuals_frame(
+    fit: Fitted, type: str | None = None, *, source: Data | Iterable[IntoDataFrame] | None = None
+) -> pd.DataFrame:
     """Residuals beside fitted values.
 
     Parameters
@@ -44,15 +51,16 @@ def residuals_frame(fit: Any, type: str | None = None, *, source: Any = None) ->
     >>> plots.residuals_frame(fit).round(2).iloc[0].tolist()
     [253.66, -0.16]
     """
+    one: Any = fit
     import pandas as pd
 
     type = usual_residuals(fit) if type is None else type
     if source is not None:
-        parts = list(fit.stream_residuals(source, "response" if type == "response" else "pearson"))
+        parts = list(one.stream_residuals(source, "response" if type == "response" else "pearson"))
         whole: pd.DataFrame = pd.concat(parts).rename(columns={"resid": "residual"})
         return whole
-    own = fit.residuals(type)
-    fitted = fit.fittedvalues if fit.family is None else fit.linear_predictor
+    own = one.residuals(type)
+    fitted = one.fittedvalues if one.family is None else one.linear_predictor
     return pd.DataFrame({"fitted": np.asarray(fitted), "residual": own.to_numpy()}, own.index)
 
 
@@ -74,7 +82,13 @@ def _fitted_name(fit: Any) -> str:
 
 
 @_axes.of_fit
-def residuals(fit: Any, type: str | None = None, *, source: Any = None, ax: Any = None) -> Any:
+def residuals(
+    fit: Fitted,
+    type: str | None = None,
+    *,
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Residuals against fitted values, with means of parts of the rows as a line.
 
     Above 100,000 rows hexagons count them.
@@ -111,7 +125,9 @@ def draw_residuals(ax: Any, frame: pd.DataFrame, fit: Any, type: str | None) -> 
 
 
 @_axes.of_fit
-def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = None) -> pd.DataFrame:
+def scale_location_frame(
+    fit: Fitted, type: str | None = None, *, source: Data | Iterable[IntoDataFrame] | None = None
+) -> pd.DataFrame:
     """Roots of the sizes of residuals beside fitted values.
 
     Parameters
@@ -129,7 +145,13 @@ def scale_location_frame(fit: Any, type: str | None = None, *, source: Any = Non
 
 
 @_axes.of_fit
-def scale_location(fit: Any, type: str | None = None, *, source: Any = None, ax: Any = None) -> Any:
+def scale_location(
+    fit: Fitted,
+    type: str | None = None,
+    *,
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Root of the size of residuals against fitted values: a level line where variances are equal.
 
     Parameters
@@ -163,7 +185,11 @@ def draw_sizes(ax: Any, frame: pd.DataFrame, fit: Any, type: str | None) -> None
 
 @_axes.of_fit
 def qq_frame(
-    fit: Any, type: str | None = None, *, level: float = 0.95, source: Any = None
+    fit: Fitted,
+    type: str | None = None,
+    *,
+    level: float = 0.95,
+    source: Data | Iterable[IntoDataFrame] | None = None,
 ) -> pd.DataFrame:
     """Residuals in their order beside normal quantiles.
 
@@ -215,13 +241,13 @@ SHOWN = 4_000  # quantiles that are drawn of more; the tails are drawn whole
 
 @_axes.of_fit
 def qq(
-    fit: Any,
+    fit: Fitted,
     type: str | None = None,
     *,
     level: float = 0.95,
-    source: Any = None,
-    ax: Any = None,
-) -> Any:
+    source: Data | Iterable[IntoDataFrame] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Residuals against normal quantiles, with a band for each quantile by itself.
 
     The line goes through the quartiles. Of very many rows the middle is thinned, never the tails.

@@ -11,6 +11,8 @@ from .equation import response_of
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ..late import pandas as pd
 
 LEVELS = {"ci95": 0.95, "ci90": 0.9}
 MOST = 10  # parameters of random effects that a table shows with their correlations

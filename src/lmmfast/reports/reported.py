@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from ..fit import Fit
+from ..given import IntoDataFrame, NewData, PandasRows
+from ..typing import Ddf, IntervalMethod, TidyEffects
 from .augment import augment
 from .columns import Column, StatsmodelsColumn
 from .equation import WIDTH, Equation, equation
@@ -15,6 +17,13 @@ from .tidy import glance, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+else:
+    from ..late import pandas as pd
+    from ..late import polars as pl
+
+
+Frame = TypeVar("Frame", bound="IntoDataFrame")
 
 
 class Reported(Fit, Column):
@@ -22,15 +31,15 @@ class Reported(Fit, Column):
 
     def tidy(
         self,
-        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        effects: TidyEffects | Sequence[TidyEffects] = ("fixed", "ran_pars"),
         *,
         conf_int: bool = False,
         conf_level: float = 0.95,
-        conf_method: str = "wald",
-        ddf: str | None = None,
+        conf_method: IntervalMethod = "wald",
+        ddf: Ddf | None = None,
         exponentiate: bool = False,
-        scales: str = "sdcor",
-        **options: Any,
+        scales: Literal["sdcor", "vcov"] = "sdcor",
+        **options: object,
     ) -> pd.DataFrame:
         """One row a parameter, with the columns of R's broom.mixed.
 
@@ -118,15 +127,45 @@ class Reported(Fit, Column):
         """
         return glance(self)
 
+    @overload
+    def augment(
+        self, data: PandasRows, *, newdata: None = ..., influence: bool = ...,
+        type_residuals: str | None = ..., **options: object,
+    ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def augment(
+        self, data: Frame, *, newdata: None = ..., influence: bool = ...,
+        type_residuals: str | None = ..., **options: object,
+    ) -> Frame: ...  # fmt: skip
+
+    @overload
+    def augment(
+        self, data: None = ..., *, newdata: PandasRows, influence: bool = ...,
+        type_residuals: str | None = ..., **options: object,
+    ) -> pd.DataFrame: ...  # fmt: skip
+
+    @overload
+    def augment(
+        self, data: None = ..., *, newdata: Frame, influence: bool = ...,
+        type_residuals: str | None = ..., **options: object,
+    ) -> Frame: ...  # fmt: skip
+
+    @overload
+    def augment(
+        self, data: None = ..., *, newdata: None = ..., influence: bool = ...,
+        type_residuals: str | None = ..., **options: object,
+    ) -> pd.DataFrame | pl.DataFrame: ...  # fmt: skip
+
     def augment(
         self,
-        data: Any = None,
+        data: NewData | None = None,
         *,
-        newdata: Any = None,
+        newdata: NewData | None = None,
         influence: bool = False,
         type_residuals: str | None = None,
-        **options: Any,
-    ) -> Any:
+        **options: object,
+    ) -> IntoDataFrame:
         """The data with fitted values and residuals, with the columns of R's broom.mixed.
 
         Parameters
@@ -174,7 +213,8 @@ class Reported(Fit, Column):
         >>> fit.augment()[["Reaction", ".fitted", ".resid"]].round(1).values.tolist()[0]
         [249.6, 253.7, -4.1]
         """
-        return augment(self, data, newdata, influence, type_residuals, options)
+        found: IntoDataFrame = augment(self, data, newdata, influence, type_residuals, options)
+        return found
 
     def hypotheses(self) -> Tested:
         """What each coefficient tests: the coding of factors in words.

@@ -14,6 +14,7 @@ from .. import tables
 from ..effects import range_of
 from ..engine.options import MAX_EVALS
 from ..errors import ConvergenceWarning, FitError, warn
+from ..fit import Fit
 from ..inference.ddf import check_choice, check_level
 from ..inference.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from ..inference.refits import model_of
@@ -27,6 +28,7 @@ from ..many.run import ColumnsJob
 from ..many.simulate import Simulator
 from ..many.streams import Streams
 from ..plots import results as _pictures
+from ..typing import AxesLike, BootstrapLimits, ParameterNames
 from . import intervals
 from .cases import Cases, grouping
 from .draws import Drawn, WithReplacement
@@ -34,8 +36,8 @@ from .jackknife import jackknife
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..fit import Fit
+else:
+    from ..late import pandas as pd
 
 KINDS = ("parametric", "residual", "cases")
 
@@ -115,11 +117,11 @@ class Bootstrap(tables.Printed):
 
     def plot(
         self,
-        parameters: Any = "all",
+        parameters: ParameterNames = "all",
         *,
         level: float = 0.95,
         kind: str = "percentile",
-        axes: Any = None,
+        axes: AxesLike | None = None,
     ) -> np.ndarray:
         """Draws densities of the replicates, estimates and intervals: `lmmfast.plots.bootstrap`.
 
@@ -142,7 +144,11 @@ class Bootstrap(tables.Printed):
         return _pictures.bootstrap(self, parameters, level=level, kind=kind, axes=axes)
 
     def conf_int(
-        self, level: float = 0.95, *, kind: str = "percentile", parameters: Any = "all"
+        self,
+        level: float = 0.95,
+        *,
+        kind: BootstrapLimits = "percentile",
+        parameters: ParameterNames = "all",
     ) -> pd.DataFrame:
         """Confidence intervals.
 

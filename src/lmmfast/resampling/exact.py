@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import tables
 from ..errors import FitError
+from ..fit import Fit
 from ..hints import hinted
 from ..inference.ddf import fit_of, linear_only, without_residual_structure
 from ..inference.hypotheses.comparison import EQUAL, chi2_tail, compared
@@ -28,8 +29,8 @@ from .suprema import Ratio
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..fit import Fit
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +92,9 @@ class RatioTest(tables.Printed):
 
 
 @hinted
-def rlr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: int | None = None) -> RatioTest:
+def rlr_test(
+    fit: Fit, fit0: Fit | Regression | None = None, n: int = 10_000, seed: int | None = None
+) -> RatioTest:
     """Test whether the variance of one random effect is zero, by its restricted likelihood ratio.
 
     The distribution of the ratio is that of these rows and their number of levels, not that of
@@ -169,7 +172,9 @@ def rlr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: int | None = Non
 
 
 @hinted
-def lr_test(fit: Fit, fit0: Any = None, n: int = 10_000, seed: int | None = None) -> RatioTest:
+def lr_test(
+    fit: Fit, fit0: Regression | None = None, n: int = 10_000, seed: int | None = None
+) -> RatioTest:
     """Test the variance of the only random effect, and fixed effects with it, by likelihood ratio.
 
     The distribution is exact: that of these rows.

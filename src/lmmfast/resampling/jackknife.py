@@ -8,20 +8,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import tables
+from ..fit import Fit
 from ..inference.ddf import mixed_only
 from ..inference.intervals.parameters import parameters_of, values_in, values_of
 from ..inference.rows.leaving import Leaving, are_identified_without
 from ..many.job import Columns, Job, checked_threads
 from ..many.jobs import run_job
+from ..typing import Client
 from .folds import Folds, folds_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..fit import Fit
-    from ..typing import Client
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,7 +127,9 @@ class Jackknife(tables.Printed):
         return tables.Summary(((title,), (table, how)))
 
 
-def jackknife(fit: Fit, by: Any, *, threads: int = 1, client: Client | None = None) -> Jackknife:
+def jackknife(
+    fit: Fit, by: str | ArrayLike, *, threads: int = 1, client: Client | None = None
+) -> Jackknife:
     """Fits a model without each level of a factor: bias, standard errors, acceleration.
 
     All parameters are fitted anew each time, those of the random effects too, from the optimum of

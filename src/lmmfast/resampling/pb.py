@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import tables
 from ..errors import FitError
+from ..fit import Fit
 from ..hints import hinted
 from ..inference.ddf import fit_of
 from ..inference.hypotheses.comparison import EQUAL, Comparison, chi2_tail, compared, criterion_name
@@ -27,12 +28,13 @@ from ..inference.refits import estimated
 from ..many.job import checked_count, checked_threads
 from ..many.jobs import run_job
 from ..many.streams import Streams
+from ..typing import Client, PathLike
 from .ratios import job_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..typing import Client, PathLike
+else:
+    from ..late import pandas as pd
 
 LEVEL = 0.95  # of the interval of p
 ROWS = ("LRT", "PBtest", "Gamma", "Bartlett", "F")
@@ -166,8 +168,8 @@ class PBTest(tables.Printed):
 
 @hinted
 def pb_test(
-    fit0: Any,
-    fit1: Any,
+    fit0: Fit | Regression,
+    fit1: Fit,
     n: int = 1000,
     seed: int | None = None,
     threads: int = 1,

@@ -21,25 +21,27 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import tables
+from ..data.sums import Sums
+from ..engine.estimates import Estimates
+from ..engine.model import Model
+from ..engine.point import Point
 from ..errors import FitError
+from ..fit import Fit
 from ..inference.ddf import linear_only, without_residual_structure
 from ..inference.rows.leaving import Leaving, are_identified_without, copied
 from ..inference.rows.predict import random_part, row_series
 from ..many.job import Columns, Job, checked_threads
 from ..many.jobs import run_job
+from ..typing import Client
 from .folds import Folds, folds_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..data.sums import Sums
-    from ..engine.estimates import Estimates
-    from ..engine.model import Model
-    from ..engine.point import Point
-    from ..fit import Fit
-    from ..typing import Client
+else:
+    from ..late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -203,10 +205,10 @@ def _se_of_sum(values: np.ndarray) -> float:
 
 def cross_validate(
     fit: Fit,
-    by: Any = None,
+    by: str | ArrayLike | None = None,
     *,
     k: int | None = None,
-    folds: Any = None,
+    folds: ArrayLike | None = None,
     seed: int | None = None,
     threads: int = 1,
     client: Client | None = None,

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from ..fit import Fit
+from ..given import PathLike
+from ..typing import Ddf
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+else:
+    from ..late import Self
 
 
 class Saved(Fit):
     """The part of a fit that writes it to files."""
 
     def save(
-        self, path: str | os.PathLike[str], data: bool | str = False, *, ddf: Any = None
+        self,
+        path: PathLike,
+        data: bool | Literal["cross-products"] = False,
+        *,
+        ddf: Ddf | Sequence[Ddf] | None = None,
     ) -> None:
         """Writes the fit to a file; `lmmfast.load` reads it again.
 
@@ -68,7 +76,7 @@ class Saved(Fit):
 
         save(self, path, data, ddf)
 
-    def without_data(self, *, ddf: Any = None) -> Self:
+    def without_data(self, *, ddf: Ddf | Sequence[Ddf] | None = None) -> Self:
         """The same fit without rows and model: what a file without data has, in memory.
 
         Parameters

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..data.alignment import aligned, index_of
 from ..data.checks import check_levels
@@ -22,6 +23,17 @@ from .terms import UNNAMED, Component
 _NO_NUMBERS = (
     "has values that are not numbers: give a pandas frame, whose columns of labels are coded"
 )
+
+
+class VarianceMatrices(Protocol):
+    """Variance components as statsmodels' formulas make them: by name and group."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def colnames(self) -> Sequence[Sequence[Sequence[str]]]: ...
+    @property
+    def mats(self) -> Sequence[Sequence[ArrayLike]]: ...
 
 
 @dataclass(frozen=True, eq=False)

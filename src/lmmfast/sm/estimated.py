@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from ..results import LMMFit
 from .params import MixedLMParams
 from .stated import Stated
 from .terms import Component, group_terms, is_component
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    from ..late import pandas as pd
 
 Places = list[tuple[int, int, int] | None]
 
@@ -119,12 +124,12 @@ class Estimated:
         return np.array([covariances[part.terms[0][0]][0, 0] for part in parts])
 
     @property
-    def cov_re_unscaled(self) -> Any:
+    def cov_re_unscaled(self) -> pd.DataFrame | np.ndarray:
         """Covariance of the groups' random effects over `scale` (k_re, k_re)."""
         return self._frame(self._of_groups(self._unscaled), self._data.exog_re_names)
 
     @property
-    def cov_re(self) -> Any:
+    def cov_re(self) -> pd.DataFrame | np.ndarray:
         """Covariance of the groups' random effects (k_re, k_re)."""
         return self._frame(self._of_groups(self._scaled), self._data.exog_re_names)
 
@@ -176,7 +181,7 @@ class Estimated:
         return list(self._data.param_names)
 
     @property
-    def params(self) -> Any:
+    def params(self) -> pd.Series | np.ndarray:
         """Fixed effects, then variance parameters over `scale`, as statsmodels packs them."""
         return self._series(self._packed.copy(), self._names)
 
@@ -191,7 +196,7 @@ class Estimated:
         return MixedLMParams.of(self.lmm.estimates.beta.copy(), cov_re, vcomp)
 
     @property
-    def fe_params(self) -> Any:
+    def fe_params(self) -> pd.Series | np.ndarray:
         """Fixed effects."""
         return self._series(self.lmm.estimates.beta.copy(), self._data.xnames)
 
@@ -203,7 +208,7 @@ class Estimated:
         out[k:, k:] = self._uncertainty[0]
         return out
 
-    def cov_params(self) -> Any:
+    def cov_params(self) -> pd.DataFrame | np.ndarray:
         """Covariance of `params`.
 
         Fixed effects as `lmer` gives them; variance parameters from the exact Hessian of the
@@ -213,22 +218,22 @@ class Estimated:
         return self._frame(self._cov.copy(), self._names)
 
     @property
-    def normalized_cov_params(self) -> Any:
+    def normalized_cov_params(self) -> pd.DataFrame | np.ndarray:
         """`cov_params` over `scale`."""
         return self._frame(self._cov / self.scale, self._names)
 
     @property
-    def bse(self) -> Any:
+    def bse(self) -> pd.Series | np.ndarray:
         """Standard errors of `params`."""
         return self._series(np.sqrt(np.diag(self._cov)), self._names)
 
     @property
-    def bse_fe(self) -> Any:
+    def bse_fe(self) -> pd.Series | np.ndarray:
         """Standard errors of the fixed effects."""
         return self._series(standard_errors(self.lmm.estimates), self._data.xnames)
 
     @property
-    def bse_re(self) -> Any:
+    def bse_re(self) -> pd.Series | np.ndarray:
         """Standard errors of the variances and covariances as `summary` shows them.
 
         In the units of `cov_re` and `vcomp`, the uncertainty of `scale` included (statsmodels'
@@ -237,7 +242,7 @@ class Estimated:
         return self._series(self._uncertainty[1].copy(), self._names[self.k_fe :])
 
     @property
-    def tvalues(self) -> Any:
+    def tvalues(self) -> pd.Series | np.ndarray:
         """`params` over `bse` (z values)."""
         return self._series(self._z.copy(), self._names)
 
@@ -247,11 +252,13 @@ class Estimated:
             return np.asarray(self._packed / np.sqrt(np.diag(self._cov)))
 
     @property
-    def pvalues(self) -> Any:
+    def pvalues(self) -> pd.Series | np.ndarray:
         """Two-sided p-values of `params`, from the normal distribution."""
         return self._series(normal_pvalues(self._z), self._names)
 
-    def conf_int(self, alpha: float = 0.05, cols: Any = None) -> Any:
+    def conf_int(
+        self, alpha: float = 0.05, cols: Sequence[int] | None = None
+    ) -> pd.DataFrame | np.ndarray:
         """Wald intervals of `params`, with coverage 1 - alpha; columns 0 (lower) and 1 (upper).
 
         Parameters
@@ -295,14 +302,16 @@ class Estimated:
         counts = np.bincount(self.model.group_codes)
         return int(counts.min()), int(counts.max()), float(counts.mean())
 
-    def _series(self, values: np.ndarray, names: Sequence[str]) -> Any:
+    def _series(self, values: np.ndarray, names: Sequence[str]) -> pd.Series | np.ndarray:
         if not self.model.labelled:
             return values
         import pandas as pd
 
         return pd.Series(values, index=self._data.index(names))
 
-    def _frame(self, values: np.ndarray, names: Sequence[str], columns: Any = None) -> Any:
+    def _frame(
+        self, values: np.ndarray, names: Sequence[str], columns: Any = None
+    ) -> pd.DataFrame | np.ndarray:
         if not self.model.labelled:
             return values
         import pandas as pd

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..engine.free import Free
 from ..errors import FitError, UnusedArgumentWarning, warn
+from ..given import NewData
 from ..lmm import LMM
 from ..results import LMMFit
-from .arrays import Arrays
+from .arrays import Arrays, VarianceMatrices
 from .formulas import checked_missing, model_of
+from .original import ModelSpec
 from .params import MixedLMParams, block_of, blocks_of, mask_of
 from .results import MixedLMResults
 from .score import Likelihood, Simulator, theta_of
@@ -77,14 +80,14 @@ class MixedLM(Stated):
 
     def __init__(
         self,
-        endog: Any,
-        exog: Any,
-        groups: Any,
-        exog_re: Any = None,
-        exog_vc: Any = None,
+        endog: ArrayLike,
+        exog: ArrayLike,
+        groups: ArrayLike,
+        exog_re: ArrayLike | None = None,
+        exog_vc: Mapping[str, Mapping[str, ArrayLike]] | VarianceMatrices | None = None,
         use_sqrt: bool = True,
-        missing: str = "none",
-        **kwargs: Any,
+        missing: Literal["none", "drop", "raise"] = "none",
+        **kwargs: object,
     ) -> None:
         for name in kwargs:
             if name not in ("missing_idx", "model_spec", "formula"):
@@ -98,20 +101,20 @@ class MixedLM(Stated):
     def from_formula(
         cls,
         formula: str,
-        data: Any,
+        data: NewData,
         re_formula: str | None = None,
         vc_formula: Mapping[str, str] | None = None,
-        subset: Any = None,
+        subset: ArrayLike | None = None,
         use_sparse: bool = False,
-        missing: str = "none",
+        missing: Literal["none", "drop", "raise"] = "none",
         *,
-        groups: Any = None,
+        groups: str | ArrayLike | None = None,
         eval_env: int = 0,
         use_sqrt: bool = True,
-        exog_re: Any = None,
-        exog_vc: Any = None,
-        missing_idx: Any = None,
-        model_spec: Any = None,
+        exog_re: object = None,
+        exog_vc: object = None,
+        missing_idx: object = None,
+        model_spec: ModelSpec | None = None,
     ) -> MixedLM:
         """A model from formulas; see `mixedlm`, which drops missing values by default.
 
@@ -140,16 +143,16 @@ class MixedLM(Stated):
 
     def fit(
         self,
-        start_params: Any = None,
+        start_params: MixedLMParams | ArrayLike | None = None,
         reml: bool = True,
         niter_sa: int = 0,
         do_cg: bool = True,
-        fe_pen: Any = None,
-        cov_pen: Any = None,
-        free: Any = None,
+        fe_pen: None = None,
+        cov_pen: None = None,
+        free: MixedLMParams | None = None,
         full_output: bool = False,
-        method: Any = None,
-        **fit_kwargs: Any,
+        method: object = None,
+        **fit_kwargs: object,
     ) -> MixedLMResults:
         """Fit the model to its certified optimum.
 
@@ -191,7 +194,7 @@ class MixedLM(Stated):
         mask = None if free is None else mask_of(free, self.k_fe, self.k_re, self.k_vc)
         model, components = self._restricted(mask)
         moving = self._moving(model, components, mask, start_params)
-        first = None
+        first: Any = None
         if not do_cg or (start_params is not None and moving is None):
             first = theta_of(model, components, self._start(start_params))
         if do_cg:
@@ -202,7 +205,7 @@ class MixedLM(Stated):
             fit = LMMFit(replace(given, free=moving), model.design, model)
         return MixedLMResults(self, fit, components, history, mask)
 
-    def fit_regularized(self, *args: Any, **kwargs: Any) -> MixedLMResults:
+    def fit_regularized(self, *args: object, **kwargs: object) -> NoReturn:
         """Penalized fits are not part of lmmfast."""
         raise FitError("penalized fits are not part of lmmfast: use statsmodels for these")
 
@@ -275,7 +278,7 @@ class MixedLM(Stated):
 
     # ---- at given parameters --------------------------------------------------------------------
 
-    def loglike(self, params: Any, profile_fe: bool = True) -> float:
+    def loglike(self, params: MixedLMParams | ArrayLike, profile_fe: bool = True) -> float:
         """Log likelihood (restricted, if the last fit was) at given parameters.
 
         Parameters
@@ -287,7 +290,7 @@ class MixedLM(Stated):
         """
         return self._likelihood.loglike(self._start(params), profile_fe)
 
-    def score(self, params: Any, profile_fe: bool = True) -> np.ndarray:
+    def score(self, params: MixedLMParams | ArrayLike, profile_fe: bool = True) -> np.ndarray:
         """Gradient of `loglike`, exact.
 
         Parameters
@@ -306,7 +309,7 @@ class MixedLM(Stated):
         return self._likelihood.score(self._start(params), profile_fe, self.use_sqrt)
 
     def score_sqrt(
-        self, params: Any, calc_fe: bool = True
+        self, params: MixedLMParams | ArrayLike, calc_fe: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gradient of `loglike` at the fixed effects of `params`, in three parts.
 
@@ -324,7 +327,9 @@ class MixedLM(Stated):
         """
         return self._score_parts(params, calc_fe, True)
 
-    def score_full(self, params: Any, calc_fe: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def score_full(
+        self, params: MixedLMParams | ArrayLike, calc_fe: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `score_sqrt`, in ``cov_re`` and ``vcomp`` themselves.
 
         Parameters
@@ -343,7 +348,9 @@ class MixedLM(Stated):
         fixed, groups, parts = np.split(whole, [self.k_fe, self.k_fe + self.k_re2])
         return fixed if calc_fe else np.zeros(self.k_fe), groups, parts
 
-    def get_fe_params(self, cov_re: Any, vcomp: Any, tol: float = 1e-10) -> tuple[np.ndarray, bool]:
+    def get_fe_params(
+        self, cov_re: ArrayLike, vcomp: ArrayLike, tol: float = 1e-10
+    ) -> tuple[np.ndarray, bool]:
         """Best fixed effects at given variances, and whether these are singular.
 
         Parameters
@@ -361,7 +368,7 @@ class MixedLM(Stated):
         singular = self.k_re > 0 and float(np.linalg.eigvalsh(params.cov_re)[0]) < tol
         return self._likelihood.fe_params(params), singular
 
-    def get_scale(self, fe_params: Any, cov_re: Any, vcomp: Any) -> float:
+    def get_scale(self, fe_params: ArrayLike, cov_re: ArrayLike, vcomp: ArrayLike) -> float:
         """Best residual variance at given fixed effects and variances.
 
         Parameters
@@ -374,7 +381,7 @@ class MixedLM(Stated):
         params = self._start(MixedLMParams.from_components(fe_params, cov_re, None, vcomp))
         return self._likelihood.scale(params)
 
-    def hessian(self, params: Any) -> tuple[np.ndarray, bool]:
+    def hessian(self, params: MixedLMParams | ArrayLike) -> tuple[np.ndarray, bool]:
         """Hessian of `loglike` in fixed effects, ``cov_re`` and ``vcomp``; whether it is singular.
 
         Parameters
@@ -385,21 +392,23 @@ class MixedLM(Stated):
         H = self._likelihood.hessian(self._start(params))
         return H, bool(np.linalg.matrix_rank(H) < len(H))
 
-    def get_distribution(self, params: Any, scale: float, exog: Any = None) -> Simulator:
+    def get_distribution(
+        self, params: ArrayLike, scale: float, exog: ArrayLike | None = None
+    ) -> Simulator:
         """What draws responses at given parameters; see `Simulator.rvs`."""
         return Simulator(self, np.asarray(params, float), float(scale), exog)
 
 
 def mixedlm(
     formula: str,
-    data: Any,
+    data: NewData,
     re_formula: str | None = None,
     vc_formula: Mapping[str, str] | None = None,
-    subset: Any = None,
+    subset: ArrayLike | None = None,
     use_sparse: bool = False,
-    missing: str = "drop",
+    missing: Literal["none", "drop", "raise"] = "drop",
     *,
-    groups: Any = None,
+    groups: str | ArrayLike | None = None,
     eval_env: int = 0,
     use_sqrt: bool = True,
 ) -> MixedLM:

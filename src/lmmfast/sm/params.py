@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..data.terms import RandomTerm
 from ..errors import FitError
 from ..linalg import triangular_root
-
-if TYPE_CHECKING:
-    from ..data.terms import RandomTerm
 
 
 class MixedLMParams:
@@ -47,7 +46,11 @@ class MixedLMParams:
 
     @classmethod
     def from_components(
-        cls, fe_params: Any = None, cov_re: Any = None, cov_re_sqrt: Any = None, vcomp: Any = None
+        cls,
+        fe_params: ArrayLike | None = None,
+        cov_re: ArrayLike | None = None,
+        cov_re_sqrt: ArrayLike | None = None,
+        vcomp: ArrayLike | None = None,
     ) -> MixedLMParams:
         """Parameters from their parts; what is left out is empty.
 
@@ -70,7 +73,7 @@ class MixedLMParams:
 
     @classmethod
     def from_packed(
-        cls, params: Any, k_fe: int, k_re: int, use_sqrt: bool, has_fe: bool
+        cls, params: ArrayLike, k_fe: int, k_re: int, use_sqrt: bool, has_fe: bool
     ) -> MixedLMParams:
         """Parameters from one array.
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError
+from ..given import IntoDataFrame, NewData, PathLike
+from ..inference.wald import TTest, WaldTest
 from ..reports.columns import Column
+from ..typing import Hypothesis, TidyEffects
 from .estimated import Estimated
 from .profile import profile_variance
 from .random import RandomEffects, covariance_of_group, effects_of_group, without_data
@@ -19,8 +24,10 @@ from .summary import Summary, summarize
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..inference.wald import TTest, WaldTest
     from .termwise import TermTests
+else:
+    from ..late import TermTests
+    from ..late import pandas as pd
 
 
 class MixedLMResults(Estimated, Column):
@@ -61,7 +68,9 @@ class MixedLMResults(Estimated, Column):
 
     # ---- tests ----------------------------------------------------------------------------------
 
-    def t_test(self, r_matrix: Any, cov_p: Any = None, use_t: bool | None = None) -> TTest:
+    def t_test(
+        self, r_matrix: Hypothesis, cov_p: ArrayLike | None = None, use_t: bool | None = None
+    ) -> TTest:
         """z tests of linear hypotheses on the fixed effects, one by one.
 
         Parameters
@@ -82,7 +91,11 @@ class MixedLMResults(Estimated, Column):
         return t_test(L, q, labels, self.lmm.estimates.beta, cov, df)
 
     def wald_test(
-        self, r_matrix: Any, cov_p: Any = None, use_f: bool = False, scalar: bool = True
+        self,
+        r_matrix: Hypothesis,
+        cov_p: ArrayLike | None = None,
+        use_f: bool = False,
+        scalar: bool = True,
     ) -> WaldTest:
         """Joint Wald test of linear hypotheses on the fixed effects.
 
@@ -104,15 +117,15 @@ class MixedLMResults(Estimated, Column):
         cov = self.lmm.estimates.vcov if cov_p is None else np.asarray(cov_p)
         return wald_test(L, q, self.lmm.estimates.beta, cov, self.df_resid if use_f else None)
 
-    def f_test(self, r_matrix: Any, cov_p: Any = None) -> WaldTest:
+    def f_test(self, r_matrix: Hypothesis, cov_p: ArrayLike | None = None) -> WaldTest:
         """`wald_test` with F."""
         return self.wald_test(r_matrix, cov_p, use_f=True)
 
     def wald_test_terms(
         self,
         skip_single: bool = False,
-        extra_constraints: Any = None,
-        combine_terms: Any = None,
+        extra_constraints: Sequence[Hypothesis | tuple[str, ArrayLike]] | None = None,
+        combine_terms: Sequence[str] | None = None,
         scalar: bool = True,
     ) -> TermTests:
         """Wald tests of each term of the fixed effects, of each column where there is no formula.
@@ -178,13 +191,13 @@ class MixedLMResults(Estimated, Column):
     # ---- rows -----------------------------------------------------------------------------------
 
     @property
-    def fittedvalues(self) -> Any:
+    def fittedvalues(self) -> pd.Series | np.ndarray:
         """Fitted values, random effects included (n)."""
         self._need_data("fitted values")
         return self._rows(self.lmm.fittedvalues)
 
     @property
-    def resid(self) -> Any:
+    def resid(self) -> pd.Series | np.ndarray:
         """Response minus fitted values (n)."""
         self._need_data("residuals")
         return self._rows(self.lmm.resid)
@@ -193,10 +206,12 @@ class MixedLMResults(Estimated, Column):
         if self.lmm.model is None:
             raise DataError(f"the data of these results were removed: {what} need them")
 
-    def _rows(self, series: pd.Series) -> Any:
+    def _rows(self, series: pd.Series) -> pd.Series | np.ndarray:
         return series if self.model.labelled else series.to_numpy()
 
-    def predict(self, exog: Any = None, transform: bool = True, **kwargs: Any) -> Any:
+    def predict(
+        self, exog: NewData | ArrayLike | None = None, transform: bool = True, **kwargs: object
+    ) -> pd.Series | np.ndarray:
         """Mean of the response by the fixed effects, as in statsmodels.
 
         Parameters
@@ -210,18 +225,20 @@ class MixedLMResults(Estimated, Column):
             ``re_form="all"`` and the like: as ``LMMFit.predict``, with random effects.
         """
         kwargs.setdefault("re_form", "none")
+        given: Any = exog
+        how: dict[str, Any] = kwargs
         if exog is None:
             self._need_data("predictions of the rows of the fit")
         if exog is None or (transform and self.lmm.design.recipe is not None):
-            return self._rows(self.lmm.predict(exog, **kwargs))
+            return self._rows(self.lmm.predict(given, **how))
         if kwargs["re_form"] != "none":
             raise DataError("a model from arrays predicts by its fixed effects only")
         values = self.model.predict(self.lmm.estimates.beta, self._columns_of(exog))
-        if not hasattr(exog, "iloc"):
+        if not hasattr(given, "iloc"):
             return values
         import pandas as pd
 
-        return pd.Series(values, index=exog.index)
+        return pd.Series(values, index=given.index)
 
     def _columns_of(self, exog: Any) -> np.ndarray:
         """New rows of the fixed-effects columns; those of a frame go by name."""
@@ -240,13 +257,13 @@ class MixedLMResults(Estimated, Column):
 
     def profile_re(
         self,
-        re_ix: Any,
-        vtype: str,
+        re_ix: int | str,
+        vtype: Literal["re", "vc"],
         num_low: int = 5,
         dist_low: float = 1.0,
         num_high: int = 5,
         dist_high: float = 1.0,
-        **fit_kwargs: Any,
+        **fit_kwargs: object,
     ) -> np.ndarray:
         """Profile likelihood of a variance.
 
@@ -296,7 +313,11 @@ class MixedLMResults(Estimated, Column):
         """
         return summarize(self, yname, xname_fe, xname_re, title, alpha)
 
-    def tidy(self, effects: Any = ("fixed", "ran_pars"), **options: Any) -> pd.DataFrame:
+    def tidy(
+        self,
+        effects: TidyEffects | Sequence[TidyEffects] = ("fixed", "ran_pars"),
+        **options: object,
+    ) -> pd.DataFrame:
         """One row a parameter, as `LMMFit.tidy`; tests and intervals are normal here.
 
         Parameters
@@ -304,13 +325,14 @@ class MixedLMResults(Estimated, Column):
         effects, **options : optional
             As for `LMMFit.tidy`.
         """
-        return self.lmm.tidy(effects, **{"ddf": "z", **options})
+        how: dict[str, Any] = {"ddf": "z", **options}
+        return self.lmm.tidy(effects, **how)
 
     def glance(self) -> pd.DataFrame:
         """One row a fit, as `LMMFit.glance`."""
         return self.lmm.glance()
 
-    def augment(self, data: Any = None, **options: Any) -> Any:
+    def augment(self, data: NewData | None = None, **options: object) -> IntoDataFrame:
         """The data with fitted values and residuals, as `LMMFit.augment`.
 
         Parameters
@@ -319,13 +341,16 @@ class MixedLMResults(Estimated, Column):
             As for `LMMFit.augment`.
         """
         self._need_data("fitted values")
-        return self.lmm.augment(data, **options)
+        given: Any = data
+        how: dict[str, Any] = options
+        found: IntoDataFrame = self.lmm.augment(given, **how)
+        return found
 
     def remove_data(self) -> None:
         """Forget the data: what is left is small and still shows and predicts."""
         without_data(self)
 
-    def save(self, fname: Any, remove_data: bool = False) -> None:
+    def save(self, fname: PathLike | IO[bytes], remove_data: bool = False) -> None:
         """Pickle the results to a file name, path or open binary file.
 
         Parameters
@@ -337,16 +362,16 @@ class MixedLMResults(Estimated, Column):
         """
         if remove_data:
             self.remove_data()
-        if hasattr(fname, "write"):
+        if not isinstance(fname, (str, os.PathLike)):
             pickle.dump(self, fname)
             return
         with open(fname, "wb") as file:
             pickle.dump(self, file)
 
     @classmethod
-    def load(cls, fname: Any) -> MixedLMResults:
+    def load(cls, fname: PathLike | IO[bytes]) -> MixedLMResults:
         """Results that `save` wrote. Open only files that you trust."""
-        if hasattr(fname, "read"):
+        if not isinstance(fname, (str, os.PathLike)):
             return pickle.load(fname)  # type: ignore[no-any-return]
         with open(fname, "rb") as file:
             return pickle.load(file)  # type: ignore[no-any-return]

@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..data.design import Design
 from .original import ModelData, ModelSpec, VarianceColumns
+from .params import MixedLMParams
 from .terms import Component, is_component
 
 
@@ -110,14 +112,14 @@ class Stated:
         return VarianceColumns(self)
 
     @cached_property
-    def row_indices(self) -> Mapping[Any, np.ndarray]:
+    def row_indices(self) -> Mapping[object, np.ndarray]:
         """Rows of each group."""
         order = np.argsort(self.group_codes, kind="stable")
         order.flags.writeable = False
         cuts = np.searchsorted(self.group_codes[order], np.arange(1, self.n_groups))
         return dict(zip(self.group_labels, np.split(order, cuts), strict=True))
 
-    def group_list(self, array: Any) -> list[np.ndarray] | None:
+    def group_list(self, array: ArrayLike | None) -> list[np.ndarray] | None:
         """The rows of an array by group."""
         if array is None:
             return None
@@ -144,7 +146,9 @@ class Stated:
         columns = self.exog_re_li
         return None if columns is None else [Z.T @ Z for Z in columns]
 
-    def predict(self, params: Any, exog: Any = None) -> np.ndarray:
+    def predict(
+        self, params: MixedLMParams | ArrayLike, exog: ArrayLike | None = None
+    ) -> np.ndarray:
         """Mean of the response by the fixed effects: ``exog @ fe_params``.
 
         Parameters

@@ -17,6 +17,7 @@ from ..data.grouping import Grouping
 from ..data.rows import cell_counts
 from ..errors import DataError
 from ..formula.column import Column
+from ..given import Data
 from .archive import blocks_from, blocks_to, pack, unpack, write
 from .blocks import reordered
 from .labels import Grouper
@@ -67,7 +68,7 @@ class CrossProducts(Totals):
     # ---- making them -----------------------------------------------------------------------------
 
     @classmethod
-    def from_frame(cls, frame: Any, spec: Spec) -> CrossProducts:
+    def from_frame(cls, frame: Data, spec: Spec) -> CrossProducts:
         """Cross-products of some rows.
 
         Parameters

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..data.checks import check_levels_of_rows, note_double_bars
@@ -23,7 +23,9 @@ from ..data.rows import multiplied
 from ..errors import DataError, FormulaError
 from ..formula.column import Column
 from ..formula.expressions import Memory
+from ..formula.hypotheses import Hypotheses
 from ..formula.plan import Plan, plan_of, without_dot
+from ..given import Data, IntoDataFrame
 from .coordinates import Coordinates, constant_of, coordinates_of
 from .learn import Known, values_of, variables_of, with_all_levels
 from .libraries import chunks_of, later, partitions, reduced
@@ -97,11 +99,11 @@ class Spec:
     def from_data(
         cls,
         formula: str,
-        data: Any,
+        data: Data,
         *,
         weights: str | None = None,
         offset: str | None = None,
-        contrasts: Mapping[str, Any] | None = None,
+        contrasts: Mapping[str, str | ArrayLike | IntoDataFrame | Hypotheses] | None = None,
     ) -> Spec:
         """The spec of a model, from its data or from a part that has all levels of the predictors.
 
@@ -129,8 +131,9 @@ class Spec:
             What is wrong, in which variable or chunk, and what to do.
         """
         roles = Roles.of(weights, offset)
-        if is_dask(data):
-            formula = checked_formula(formula, lambda: map(str, data.columns))
+        dask: Any = data
+        if is_dask(dask):
+            formula = checked_formula(formula, lambda: map(str, dask.columns))
             return spec_of(formula, data, roles, contrasts)[0]
         source = source_of(data)
         formula = checked_formula(formula, source.columns)
@@ -196,7 +199,7 @@ class Spec:
         ]
 
     @cached_property
-    def compiled(self) -> Any:
+    def compiled(self) -> _core.Coordinates:
         """The coordinates as the compiled core takes them."""
         own = self.coordinates
         assert own is not None

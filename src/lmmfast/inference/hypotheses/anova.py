@@ -11,23 +11,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ... import tables as _tables
 from ...errors import DataError
+from ...fit import Fit
 from ...hints import hinted
-from ..ddf import METHODS, ddf_of, fit_of, method_of
+from ...typing import Ddf
+from ..ddf import METHODS, Method, ddf_of, fit_of, method_of
 from ..wald import wald_test
 from .comparison import chi2_tail, compared
 from .estimable import Effects, effects_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
-    from ..ddf import Method
+else:
+    from ...late import pandas as pd
 
 
 TYPES = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -101,8 +102,8 @@ def _cells(name: str, values: list[Any]) -> list[str]:
 @hinted
 def anova(
     *fits: Fit,
-    type: int | str = 3,
-    ddf: str | None = None,
+    type: Literal[1, 2, 3, "1", "2", "3", "I", "II", "III"] = 3,
+    ddf: Ddf | None = None,
     refit: bool = True,
     names: Sequence[str] | None = None,
 ) -> Anova:

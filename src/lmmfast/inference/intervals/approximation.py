@@ -15,12 +15,13 @@ import numpy as np
 from ... import tables
 from ...engine.generalized_checks import MOST_DIRECTIONS
 from ...errors import FitError
+from ...fit import Fit
 from .parameters import Parameter, parameters_of, value_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 SMALL = 0.1  # change of an estimate, in standard errors, that hardly matters
 STEP = 1e-6  # of derivatives of parameters in psi, relative to standard errors

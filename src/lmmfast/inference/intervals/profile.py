@@ -11,18 +11,23 @@ deviance).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ...engine.criterion import Criterion, PhiCriterion
+from ...engine.families import Family
+from ...engine.free import Free
+from ...engine.model import Model
 from ...engine.psi import PsiCriterion, XiCriterion
 from ...errors import ConvergenceWarning, FitError, silenced, warn
+from ...fit import Fit
 from ...plots import profiles as _pictures
 from ...tables import Printed, Summary, Table, column, formula_text, wrapped
+from ...typing import AxesLike
 from ..ddf import check_choice, check_level, without_residual_structure
 from ..refits import model_of, refitted
 from .held import (
@@ -58,11 +63,8 @@ from .trace import Trace, TracePoint
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...engine.families import Family
-    from ...engine.free import Free
-    from ...engine.model import Model
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 LOWER = 1e-6  # criterion below the fit's that is worth a warning, deviance units
@@ -438,7 +440,13 @@ class Profile(Printed):
             )
             warn(ConvergenceWarning(message))
 
-    def plot(self, which: Any = None, *, kind: str = "zeta", axes: Any = None) -> np.ndarray:
+    def plot(
+        self,
+        which: str | list[str] | tuple[str, ...] | None = None,
+        *,
+        kind: Literal["zeta", "density", "contours"] = "zeta",
+        axes: AxesLike | None = None,
+    ) -> np.ndarray:
         """Draws the profiles: `lmmfast.plots.profile` and its likes.
 
         Parameters
@@ -463,14 +471,14 @@ class Profile(Printed):
             Without matplotlib, when no axes are given.
         """
         check_choice("kind", kind, ("zeta", "density", "contours"))
-        draw = {
+        draw: dict[str, Callable[..., np.ndarray]] = {
             "zeta": _pictures.profile,
             "density": _pictures.profile_density,
             "contours": _pictures.profile_contours,
         }
         return draw[kind](self, which, axes=axes)
 
-    def curves(self, which: Any = None) -> pd.DataFrame:
+    def curves(self, which: str | list[str] | tuple[str, ...] | None = None) -> pd.DataFrame:
         """Smooth curves through the points of `frame`, in each parameter's own units.
 
         Parameters

@@ -12,6 +12,7 @@ import numpy as np
 
 from ... import tables as _tables
 from ...plots import results as _pictures
+from ...typing import Adjustment, Axes, Contrasted
 from ..ddf import check_choice
 from .adjust import ADJUSTMENTS, adjustment
 from .comparisons import contrast_weights, kind_of
@@ -20,6 +21,8 @@ from .grid import text
 
 if TYPE_CHECKING:
     import pandas as pd
+else:
+    from ...late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +80,7 @@ class Contrasts(LinearEstimates, _tables.FrameLike):
         half = self._half_widths(self.level if level is None else level, self.adjust, self.means)
         return frame(self._columns() | self._shown(half))
 
-    def plot(self, *, level: float | None = None, ax: Any = None) -> Any:
+    def plot(self, *, level: float | None = None, ax: Axes | None = None) -> Axes:
         """Draws the contrasts with their simultaneous intervals: `lmmfast.plots.contrasts`.
 
         Parameters
@@ -100,11 +103,11 @@ class Contrasts(LinearEstimates, _tables.FrameLike):
 
     def contrast(
         self,
-        kind: Any = "pairwise",
+        kind: Contrasted = "pairwise",
         *,
         by: str | Sequence[str] | None = "same",
-        adjust: str | None = None,
-        ref: Any = None,
+        adjust: Adjustment | None = None,
+        ref: str | int | None = None,
     ) -> Contrasts:
         """Contrasts of these contrasts.
 
@@ -255,7 +258,7 @@ def _regrouped(
     if (order == np.arange(len(order))).all():
         return own
     cells = {name: values[order] for name, values in given.cells.items()}
-    bias = given.bias[order] if np.ndim(given.bias) else given.bias
+    bias = given.bias[order] if isinstance(given.bias, np.ndarray) else given.bias
     return LinearEstimates(
         given.fit, given.of, given.ddf, given.level, specs, within, cells, given.L[order],
         given.offset[order], given.scale, bias,

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from ... import tables as _tables
+from ...fit import Fit
 from ...plots import results as _pictures
+from ...typing import Adjustment, AxesLike, CellWeights, Contrasted, Ddf, Inverse, MeansType
 from ..classes import class_kind
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
@@ -30,8 +32,36 @@ from .letters import letters
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Unpack
+else:
+    from ...late import Unpack
+    from ...late import pandas as pd
 
-    from ...fit import Fit
+
+class MeansOptions(TypedDict, total=False):
+    """Arguments of `emmeans` by name."""
+
+    by: str | Sequence[str] | None
+    at: Mapping[str, object] | None
+    contrasts: Contrasted | None
+    interaction: bool | Contrasted | Mapping[str, Contrasted] | None
+    ref: str | int | None
+    adjust: Adjustment | None
+    ddf: Ddf | None
+    level: float
+    weights: CellWeights
+    type: MeansType
+    inverse: Inverse | None
+    bias_adjust: bool | None
+
+
+class ContrastOptions(TypedDict, total=False):
+    """Arguments of `EMMeans.contrast` by name."""
+
+    by: str | Sequence[str] | None
+    adjust: Adjustment | None
+    ref: str | int | None
+    interaction: bool | Contrasted | Mapping[str, Contrasted] | None
 
 
 def emmeans(
@@ -39,16 +69,16 @@ def emmeans(
     specs: str | Sequence[str],
     *,
     by: str | Sequence[str] | None = None,
-    at: Mapping[str, Any] | None = None,
-    contrasts: Any = None,
-    interaction: Any = None,
-    ref: Any = None,
-    adjust: str | None = None,
-    ddf: str | None = None,
+    at: Mapping[str, object] | None = None,
+    contrasts: Contrasted | None = None,
+    interaction: bool | Contrasted | Mapping[str, Contrasted] | None = None,
+    ref: str | int | None = None,
+    adjust: Adjustment | None = None,
+    ddf: Ddf | None = None,
     level: float = 0.95,
-    weights: str = "equal",
-    type: str = "link",
-    inverse: Any = None,
+    weights: CellWeights = "equal",
+    type: MeansType = "link",
+    inverse: Inverse | None = None,
     bias_adjust: bool | None = None,
 ) -> EMMeans:
     """Estimated marginal means of a fit, and contrasts among them.
@@ -253,9 +283,9 @@ class EMMeans(LinearEstimates):
     ddf, adjust, level : str, str, float
     """
 
-    kind: Any
-    interaction: Any
-    ref: Any
+    kind: Contrasted | None
+    interaction: bool | Contrasted | Mapping[str, Contrasted] | None
+    ref: str | int | None
     adjust: str
     asked: str | None
     grid_notes: tuple[str, ...]
@@ -283,12 +313,12 @@ class EMMeans(LinearEstimates):
 
     def contrast(
         self,
-        kind: Any = "pairwise",
+        kind: Contrasted = "pairwise",
         *,
         by: str | Sequence[str] | None = "same",
-        adjust: str | None = None,
-        ref: Any = None,
-        interaction: Any = None,
+        adjust: Adjustment | None = None,
+        ref: str | int | None = None,
+        interaction: bool | Contrasted | Mapping[str, Contrasted] | None = None,
     ) -> Contrasts:
         """Contrasts among the means, which can be contrasted again.
 
@@ -315,7 +345,7 @@ class EMMeans(LinearEstimates):
         """
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref, interaction=interaction)
 
-    def pairs(self, **arguments: Any) -> Contrasts:
+    def pairs(self, **arguments: Unpack[ContrastOptions]) -> Contrasts:
         """All pairs: ``contrast("pairwise", ...)``.
 
         Parameters
@@ -360,7 +390,7 @@ class EMMeans(LinearEstimates):
             check_choice("adjust", adjust, ADJUSTMENTS)
         return self._with_limits(level, adjust or "none")
 
-    def cld(self, alpha: float = 0.05, *, adjust: str = "tukey") -> pd.DataFrame:
+    def cld(self, alpha: float = 0.05, *, adjust: Adjustment = "tukey") -> pd.DataFrame:
         """The means with compact letters: those that share one do not differ (Piepho 2004).
 
         Parameters
@@ -389,7 +419,7 @@ class EMMeans(LinearEstimates):
             shown[rows] = _letters(self.estimates[0][rows], own <= alpha)
         return table.assign(letters=shown).iloc[order].reset_index(drop=True)
 
-    def plot(self, x: str | None = None, *, axes: Any = None) -> np.ndarray:
+    def plot(self, x: str | None = None, *, axes: AxesLike | None = None) -> np.ndarray:
         """Draws the means with intervals, interactions as lines: `lmmfast.plots.means`.
 
         Parameters

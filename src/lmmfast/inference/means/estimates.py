@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
+from ...fit import Fit
 from ..ddf import METHODS, check_level
+from ..response import ResponseScale
 from ..wald import statistic_cells
 from .adjust import Family, adjusted, critical
+from .coefficients import Coefficients
 from .grid import text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
-    from ..response import ResponseScale
-    from .coefficients import Coefficients
+else:
+    from ...late import pandas as pd
 
 
 ROUNDING = 1e-13  # of a sum of products, relative to that of their sizes
@@ -57,7 +58,9 @@ class LinearEstimates(_tables.Printed):
     L: np.ndarray
     offset: np.ndarray
     scale: ResponseScale | None  # that they are shown on; None: the fitted one
-    bias: Any  # variance over which they are averaged, one or one for each; 0: they are not
+    bias: (
+        float | np.ndarray
+    )  # variance over which they are averaged, one or one for each; 0: they are not
 
     # ---- what they are
 

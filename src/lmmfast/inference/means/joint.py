@@ -17,6 +17,8 @@ import numpy as np
 
 from ... import tables as _tables
 from ...errors import DataError
+from ...fit import Fit
+from ...typing import Ddf
 from ..ddf import METHODS, ddf_of, fit_of, method_of
 from ..estimability import openness_of
 from ..wald import statistic_cells
@@ -26,8 +28,8 @@ from .grid import Grid, terms_of, text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,7 +91,7 @@ def _printed(name: str, values: pd.Series) -> list[str]:
 
 
 def joint_tests(
-    fit: Fit, *, by: str | Sequence[str] | None = None, ddf: str | None = None
+    fit: Fit, *, by: str | Sequence[str] | None = None, ddf: Ddf | None = None
 ) -> JointTests:
     """F tests of main effects and interactions, from contrasts of equally weighted means.
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...data.design import evaluated
 from ...errors import DataError
+from ...fit import Fit
 from ...formula.expressions import Memory, read_expression
+from ...typing import Adjustment, CellWeights, Contrasted, Ddf
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from .adjust import ADJUSTMENTS, adjustment
 from .coefficients import FixedEffects
 from .emmeans import EMMeans
 from .grid import WEIGHTS, Grid
-
-if TYPE_CHECKING:
-    from ...fit import Fit
 
 STEP = 1e-4  # of a difference quotient, relative to the spread of the variable
 
@@ -37,14 +36,14 @@ def emtrends(
     var: str,
     *,
     by: str | Sequence[str] | None = None,
-    at: Mapping[str, Any] | None = None,
-    contrasts: Any = None,
-    interaction: Any = None,
-    ref: Any = None,
-    adjust: str | None = None,
-    ddf: str | None = None,
+    at: Mapping[str, object] | None = None,
+    contrasts: Contrasted | None = None,
+    interaction: bool | Contrasted | Mapping[str, Contrasted] | None = None,
+    ref: str | int | None = None,
+    adjust: Adjustment | None = None,
+    ddf: Ddf | None = None,
     level: float = 0.95,
-    weights: str = "equal",
+    weights: CellWeights = "equal",
 ) -> Trends:
     """Slopes of a numeric variable in each combination of others, and contrasts among them.
 
@@ -100,6 +99,7 @@ def emtrends(
         raise ValueError(f"var: {name!r} is among specs or by; its values go into at=")
     low, high = (grid.averages(wanted + within, weights) for grid in grids)
     there = low[2]
+    only: Any = interaction  # of interactions alone
     trends = Trends(
         fit=fit,
         of=FixedEffects(fit, method_of(fit, ddf)),
@@ -112,7 +112,7 @@ def emtrends(
         offset=((high[1] - low[1]) / width)[there],
         scale=None,
         bias=0.0,
-        kind=interaction if contrasts is None and interaction is not None else contrasts,
+        kind=only if contrasts is None else contrasts,
         interaction=interaction,
         ref=ref,
         adjust=adjustment(contrasts, adjust),

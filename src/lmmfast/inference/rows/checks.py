@@ -23,15 +23,17 @@ import numpy as np
 
 from ... import tables
 from ...errors import FitError, LmmError
+from ...fit import Fit
 from ...plots import checks as _pictures
+from ...typing import AxesLike
 from .generalized import family_of, pearson, quantile_residuals
 from .predict import fitted_of
 from .verdicts import verdicts_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 FEWEST = 20  # responses below which p-values say nothing
@@ -89,7 +91,7 @@ class Checks(tables.Printed):
         in few none do: the pictures say more."""
         return verdicts_of(self.fit, self.table, self.influence)
 
-    def plot(self, *, axes: Any = None) -> np.ndarray:
+    def plot(self, *, axes: AxesLike | None = None) -> np.ndarray:
         """Draws residuals, quantiles, influence, collinearity and drawn responses:
         `lmmfast.plots.check`.
 

@@ -9,17 +9,15 @@ weights, eq. 2.9).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ...fit import Fit
 from ...hints import hinted
 from ..ddf import check_choice
 from ..hypotheses.anova import Anova
 from ..hypotheses.comparison import Comparison, compared
-
-if TYPE_CHECKING:
-    from ...fit import Fit
 
 CRITERIA = ("AIC", "AICc", "BIC")
 COLUMNS = ("npar", "logLik", *CRITERIA, "delta", "weight", "against", "Chisq", "Df", "Pr(>Chisq)")
@@ -27,7 +25,10 @@ COLUMNS = ("npar", "logLik", *CRITERIA, "delta", "weight", "against", "Chisq", "
 
 @hinted
 def compare(
-    *fits: Fit, criterion: str = "AIC", refit: bool = True, names: Sequence[str] | None = None
+    *fits: Fit,
+    criterion: Literal["AIC", "AICc", "BIC"] = "AIC",
+    refit: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Anova:
     """Compare models by information criteria, and by likelihood ratios where they are nested.
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ...fit import Fit
 from ...hints import hinted
+from ...typing import Ddf
 from ..ddf import check_choice, ddf_of, fit_of
 from ..hypotheses.anova import (
     Anova,
@@ -25,14 +27,10 @@ from ..hypotheses.anova import (
     untested,
 )
 from ..hypotheses.comparison import EQUAL, chi2_tail, criterion_name
+from ..hypotheses.estimable import Effects
 from ..refits import by_likelihood, estimated, model_of_part, refitted
 from .fixed_part import named_terms
 from .reductions import Deletion, Refit, allowed_deletions, refit_without
-
-if TYPE_CHECKING:
-    from ...fit import Fit
-    from ..hypotheses.estimable import Effects
-
 
 NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
 
@@ -43,8 +41,8 @@ NOTHING = (np.nan, np.nan, np.nan, "", np.nan)  # of the whole model: no test
 @hinted
 def drop1(
     fit: Fit,
-    test: str | None = None,
-    ddf: str | None = None,
+    test: Literal["F", "Chisq"] | None = None,
+    ddf: Ddf | None = None,
     scope: str | Sequence[str] | None = None,
 ) -> Anova:
     """Test what taking out one term of the fixed effects does, for each that may be taken out.

@@ -17,14 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ... import tables
 from ...effects import term_covariance
+from ...engine.estimates import Singular
 from ...engine.psi import PsiCriterion
 from ...errors import FitError
+from ...fit import Fit
 from ...hints import hinted
 from ..ddf import check_choice, fit_of
 from ..hypotheses.comparison import chi2_tail
@@ -33,9 +35,8 @@ from .reductions import Reduction, costless, costly, refit_reduced, without_fact
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...engine.estimates import Singular
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 
 NEGLIGIBLE = 0.005  # share of a zero combination below which a column is not worth naming
@@ -455,7 +456,11 @@ class Simplification(tables.Printed):
 
 @hinted
 def simplify(
-    fit: Fit, criterion: str = "LRT", alpha: float = 0.2, *, until: str = "not singular"
+    fit: Fit,
+    criterion: Literal["LRT", "AIC"] = "LRT",
+    alpha: float = 0.2,
+    *,
+    until: Literal["not singular", "criterion"] = "not singular",
 ) -> Simplification:
     """Makes the random part of a fit smaller: until it is not singular, or as the criterion says.
 

@@ -17,7 +17,9 @@ import numpy as np
 
 from ... import tables
 from ...errors import FitError
+from ...fit import Fit
 from ...hints import hinted
+from ...typing import Ddf
 from ..ddf import ddf_of, fit_of, linear_only
 from ..hypotheses.anova import Anova, terms_of
 from ..refits import model_of_part, refitted
@@ -27,8 +29,8 @@ from .reductions import Deletion, Refit, refit_reduced
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ...fit import Fit
+else:
+    from ...late import pandas as pd
 
 RANDOM = ("Eliminated", "npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)")
 SELECTED = (
@@ -83,7 +85,7 @@ class Steps(tables.Printed):
 @hinted
 def step(
     fit: Fit,
-    ddf: str | None = None,
+    ddf: Ddf | None = None,
     alpha_random: float = 0.1,
     alpha_fixed: float = 0.05,
     *,
@@ -217,7 +219,7 @@ def _least(
 
 
 def _fixed(
-    fit: Fit, ddf: str, alpha: float, kept: set[frozenset[str]], notes: list[str]
+    fit: Fit, ddf: Ddf, alpha: float, kept: set[frozenset[str]], notes: list[str]
 ) -> tuple[Fit, pd.DataFrame]:
     """The fit without terms that matter little, and the table."""
     import pandas as pd
