@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .fit import Fit
 from .glmm import GLMM
@@ -27,7 +27,7 @@ _KINDS = {
 }
 
 
-def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None) -> Any:
+def load(path: str | os.PathLike[str] | BinaryIO, *, names: Mapping[str, Any] | None = None) -> Any:
     """A fit that ``fit.save`` wrote, or ``lmmfast fit --json``.
 
     A file cannot do anything: nothing in it is executed, it has no pickle. What it says is checked
@@ -35,8 +35,8 @@ def load(path: str | os.PathLike[str], *, names: Mapping[str, Any] | None = None
 
     Parameters
     ----------
-    path : str or path
-        The file.
+    path : str, path or file
+        The file, or one that is open for bytes.
     names : dict, optional
         Functions of the script that made the fit which its formula uses, and families and
         covariances of the user's own, by their names there: files hold no code.

@@ -105,6 +105,10 @@ class Design:
         self.__dict__.update(state)
         self.__post_init__()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Design:
+        """Itself: nothing in it changes, and a copy by way of a pickle would lose the data."""
+        return self
+
     @property
     def n(self) -> int:
         """Number of rows used."""

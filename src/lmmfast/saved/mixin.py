@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..fit import Fit
 
@@ -15,7 +15,11 @@ class Saved(Fit):
     """The part of a fit that writes it to files."""
 
     def save(
-        self, path: str | os.PathLike[str], data: bool | str = False, *, ddf: Any = None
+        self,
+        path: str | os.PathLike[str] | BinaryIO,
+        data: bool | str = False,
+        *,
+        ddf: Any = None,
     ) -> None:
         """Writes the fit to a file; `lmmfast.load` reads it again.
 
@@ -24,8 +28,9 @@ class Saved(Fit):
 
         Parameters
         ----------
-        path : str or path
-            By custom it ends in ".lmm". An existing file is replaced.
+        path : str, path or file
+            By custom it ends in ".lmm". An existing file is replaced. A file that is open for
+            bytes, ``io.BytesIO()`` for instance, is written to as it is.
         data : {False, "cross-products", True}, default False
             What to keep of the data. False: nothing of single rows. The fit predicts new rows, has
             its tables, tests, means and Wald intervals, and simulates new rows. "cross-products"

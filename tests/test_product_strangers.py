@@ -1,0 +1,157 @@
+"""What users of other packages stumble over around a fit: saved fits, tables, pictures, data."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import lmmfast
+from lmmfast import glmer, lmer, mmrm
+from lmmfast.errors import DataError
+
+N, GROUPS = 120, 12
+RNG = np.random.default_rng(1)
+
+
+def trials() -> pd.DataFrame:
+    g = np.arange(N) % GROUPS
+    x = RNG.normal(size=N)
+    c = np.array(list("abc"))[RNG.integers(0, 3, N)]
+    y = 2 + x + 0.5 * (c == "b") + RNG.normal(size=GROUPS)[g] + RNG.normal(size=N)
+    k = RNG.integers(0, 6, N)
+    return pd.DataFrame({"y": y, "x": x, "c": c, "g": g, "k": k, "left": 6 - k, "n": 6})
+
+
+DATA = trials()
+DATA["hit"] = np.where(DATA["y"] > 2, "yes", "no")
+DATA["share"] = DATA["k"] / DATA["n"]
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return lmer("y ~ x + c + (1 + x | g)", DATA)
+
+
+# ---- the rows of a fit beside its data -----------------------------------------------------------
+
+FITS = {
+    "linear": lambda data: lmer("y ~ x + (1 | g)", data),
+    "transformed": lambda data: lmer("exp(y / 3) ~ x + (1 | g)", data),
+    "factor": lambda data: glmer("hit ~ x + (1 | g)", data, "binomial"),
+    "cbind": lambda data: glmer("cbind(k, left) ~ x + (1 | g)", data, "binomial"),
+    "shares": lambda data: glmer("share ~ x + (1 | g)", data, "binomial", weights="n"),
+    "counts": lambda data: glmer("k ~ x + (1 | g)", data, "poisson"),
+    "repeated": lambda data: mmrm(
+        "y ~ x + cs(v | s)", data.assign(v=[f"v{i % 4}" for i in range(N)], s=np.arange(N) // 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_rows_in_another_order_have_their_own_values(kind):
+    fit = FITS[kind](DATA)
+    plain, order = fit.augment(DATA), np.random.default_rng(2).permutation(N)
+    assert np.array_equal(plain[".fitted"], fit.augment()[".fitted"])
+    pd.testing.assert_frame_equal(fit.augment(DATA.iloc[order]), plain.iloc[order])
+    with pytest.raises(
+        DataError, match=r"other responses .* in another order, or others"
+    ) as caught:
+        fit.augment(DATA.iloc[order].reset_index(drop=True))
+    assert "newdata=" in str(caught.value)
+
+
+def test_tables_without_labels_are_compared():
+    data = pl.from_pandas(DATA)
+    fit = lmer("y ~ x + (1 | g)", data)
+    assert fit.augment(data).height == N
+    with pytest.raises(DataError, match="other responses 'y' than the fit in 120 of its 120 rows"):
+        fit.augment(data.reverse())
+
+
+def test_rows_that_were_dropped_are_found_by_label():
+    gaps = DATA.copy()
+    gaps.loc[[5, 9], "x"] = np.nan
+    fit = lmer("y ~ x + (1 | g)", gaps)
+    for data in (gaps.sample(frac=1, random_state=3), gaps.dropna().sample(frac=1, random_state=3)):
+        found = fit.augment(data)
+        assert set(found.index[found[".fitted"].isna()]) == set(data.index[data["x"].isna()])
+        known = found.dropna()
+        assert np.allclose(known["y"] - known[".fitted"], known[".resid"], atol=1e-12)
+
+
+def test_tables_without_the_response_go_by_order(fit):
+    assert fit.augment(DATA.drop(columns="y"))[".resid"].equals(fit.augment(DATA)[".resid"])
+
+
+# ---- saved fits and copies -----------------------------------------------------------------------
+
+
+def test_fits_in_files_that_are_open(fit, tmp_path):
+    buffer = io.BytesIO()
+    fit.save(buffer)
+    kept = buffer.getvalue()
+    fit.save(tmp_path / "m.lmm")
+    assert kept == (tmp_path / "m.lmm").read_bytes()
+    assert np.array_equal(lmmfast.load(io.BytesIO(kept)).predict(DATA), fit.predict(DATA))
+    with (tmp_path / "m.lmm").open("rb") as file:
+        assert lmmfast.load(file).nobs == N
+    with pytest.raises(DataError, match="'the file': the saved fit is damaged or cut short"):
+        lmmfast.load(io.BytesIO(kept[:-300]))
+    with pytest.raises(TypeError, match="open it for bytes"):
+        fit.save(io.StringIO())
+    with pytest.raises(TypeError, match="open it for bytes"):
+        lmmfast.load(io.StringIO("{}"))
+    with pytest.raises(TypeError, match="BytesIO"):
+        lmmfast.load(kept)
+
+
+def test_a_folder_is_no_file(fit, tmp_path):
+    with pytest.raises(IsADirectoryError, match="give the name of a file in it") as caught:
+        fit.save(tmp_path)
+    assert caught.value.filename == str(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_copies_know_their_data(fit):
+    for same in (copy.copy(fit), copy.deepcopy(fit), copy.deepcopy({"a": [fit]})["a"][0]):
+        assert same.update(". ~ . - x").objective == fit.update(". ~ . - x").objective
+        assert same.objective == fit.objective
+    with pytest.raises(DataError, match="a pickle"):
+        pickle.loads(pickle.dumps(fit)).update(". ~ . - x")
+
+
+def test_shrinkage_needs_rows_or_their_sums(fit):
+    with pytest.raises(DataError, match="least squares within levels would be needed"):
+        fit.without_data().shrinkage()
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def test_dollars_in_names_are_no_mathematics():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    from matplotlib import cbook, text
+
+    prices = DATA.assign(price=DATA["c"].map({"a": "$0-$10", "b": "$10-$20", "c": "$\\over$"}))
+    fit = lmer("`$y$` ~ price + (1 | `$g$`)", prices.rename(columns={"y": "$y$", "g": "$g$"}))
+    means = lmmfast.emmeans(fit, "price")
+    pictures = {
+        "coefficients": lambda: lmmfast.plots.coefficients(fit).figure,
+        "caterpillar": lambda: lmmfast.plots.caterpillar(fit)[0].figure,
+        "means": lambda: means.plot()[0].figure,
+        "contrasts": lambda: means.pairs().plot().figure,
+        "fitted": lambda: lmmfast.plots.fitted(fit, "price")[0].figure,
+    }
+    for name, draw in pictures.items():
+        figure = draw()
+        figure.canvas.draw()  # mathematics that cannot be read would be an error
+        labels = [own.get_text() for own in figure.findobj(text.Text) if own.get_text()]
+        assert any("$" in label for label in labels), name
+        assert not any(cbook.is_math_text(label) for label in labels), name
+        plt.close(figure)
