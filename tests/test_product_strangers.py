@@ -13,7 +13,7 @@ import pytest
 
 import lmmfast
 from lmmfast import glmer, lmer, mmrm
-from lmmfast.errors import DataError
+from lmmfast.errors import DataError, FormulaError
 
 N, GROUPS = 120, 12
 RNG = np.random.default_rng(1)
@@ -155,3 +155,86 @@ def test_dollars_in_names_are_no_mathematics():
         assert any("$" in label for label in labels), name
         assert not any(cbook.is_math_text(label) for label in labels), name
         plt.close(figure)
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "said"),
+    [
+        ("\ufeffy", "y ~ x + (1 | g)", r"byte order mark, '\\ufeffy': .*encoding='utf-8-sig'"),
+        ("y ", "y ~ x + (1 | g)", r"'y ' differs by blanks: .*str\.strip\(\), or write `y `"),
+        ("y\u200b", "y ~ x + (1 | g)", r"other characters \('y\\u200b', not 'y'\)"),
+        ("gro\u0308\u00dfe", "gr\u00f6\u00dfe ~ x + (1 | g)", r"'gro\\u0308\\xdfe', not 'gr\\xf6"),
+    ],
+)
+@pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame])
+def test_names_that_only_look_alike(name, formula, said, table):
+    data = DATA.rename(columns={"y": name})
+    with pytest.raises(FormulaError, match=said):
+        lmer(formula, data if table is pd.DataFrame else pl.from_pandas(data))
+
+
+def test_coefficients_have_names_of_their_own():
+    for name, formula in {
+        "Intercept": "y ~ Intercept + (1 | g)",
+        "c[T.b]": "y ~ c + `c[T.b]` + (1 | g)",
+    }.items():
+        with pytest.raises(FormulaError, match="two columns of the model would be named") as caught:
+            lmer(formula, DATA.rename(columns={"x": name}))
+        assert caught.value.variable == name
+    with pytest.raises(FormulaError, match="named 'Intercept'"):
+        lmer("y ~ 1 + (Intercept | g)", DATA.rename(columns={"x": "Intercept"}))
+    alone = lmer("y ~ 0 + Intercept + (1 | g)", DATA.assign(Intercept=1.0))
+    assert np.isclose(alone.objective, lmer("y ~ 1 + (1 | g)", DATA).objective)
+
+
+def test_a_column_named_as_a_word_of_python():
+    data = DATA.rename(columns={"x": "lambda"})
+    with pytest.raises(FormulaError, match="a column's name is `lambda`"):
+        lmer("y ~ lambda + (1 | g)", data)
+    assert lmer("y ~ `lambda` + (1 | g)", data).params.index[1] == "lambda"
+
+
+@pytest.mark.parametrize("unit", ["timedelta64[ms]", "datetime64[s]"])
+def test_times_are_turned_into_numbers(unit):
+    data = DATA.assign(y=(1000 * DATA["y"]).astype("int64").astype(unit))
+    with pytest.raises(DataError, match=r"holds dates or times.*data\['y'\]\.dt\.total_seconds"):
+        lmer("y ~ x + (1 | g)", data)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def test_columns_of_wide_characters_are_aligned():
+    data = DATA.rename(columns={"x": "刺激", "g": "e\u0301le\u0300ve"})
+    summary = lmer("y ~ 刺激 + (1 | `e\u0301le\u0300ve`)", data).summary()
+    intercept, wide = str(summary.tables["Fixed effects"]).splitlines()[1:3]
+    assert len(intercept) - len(wide) == 2  # two letters take the room of four
+    header, group = str(summary.tables["Random effects"]).splitlines()[:2]
+    assert group.index("Intercept") - header.index("Name") == 2  # two accents take none
+    intercept, wide = summary.to_markdown("Fixed effects", text=False).splitlines()[2:4]
+    assert len(intercept) - len(wide) == 2
+
+
+def test_floats_have_labels_of_their_own(fit):
+    text = fit.summary().to_latex(caption="Model", label="tab:m")
+    assert "\\label{tab:m}" in text
+    assert "\\label{tab:m-2}" in text
+    one = fit.summary().to_latex("Fixed effects", label="tab:m")
+    assert one.count("\\label{") == one.count("\\label{tab:m}") == 1
+
+
+# ---- arguments of emmeans ------------------------------------------------------------------------
+
+
+def test_arguments_of_emmeans_are_answered(fit):
+    with pytest.raises(TypeError, match=r"'cov_reduce': numbers are at their mean; at="):
+        lmmfast.emmeans(fit, "c", cov_reduce="range")
+    with pytest.raises(TypeError, match=r"'simple': write by="):
+        lmmfast.emmeans(fit, "c").contrast("pairwise", simple="c")
+    with pytest.raises(TypeError, match=r"'lmer_df': write ddf="):
+        fit.emmeans("c", lmer_df="kenward-roger")
+    with pytest.raises(TypeError, match=r"'contr': write contrasts="):
+        lmmfast.emtrends(fit, "c", "x", contr="pairwise")

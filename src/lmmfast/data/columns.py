@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -287,6 +288,7 @@ def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) ->
     return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
 
 
+BOM = "\ufeff"
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
@@ -308,6 +310,34 @@ def _unsplit(names: Sequence[Any]) -> str:
     )
 
 
+def _alike(name: str, names: Sequence[Any]) -> str:
+    """What to do about a name that is another one only by characters that nobody sees."""
+    known = next((own for own in names if isinstance(own, str) and _seen(own) == _seen(name)), "")
+    if not known:
+        return ""
+    if known.startswith(BOM):
+        return (
+            f"the first one begins with a byte order mark, {known!a}: read the file with "
+            "encoding='utf-8-sig', or rename the column"
+        )
+    if known.strip() == name.strip():
+        return (
+            f"{known!r} differs by blanks: strip them off, in pandas data.columns = "
+            f"data.columns.str.strip(), or write {quoted(known)}"
+        )
+    return (
+        f"the name of its column looks like it, and has other characters ({known!a}, not "
+        f"{name!a}): rename it, unicodedata.normalize('NFKC', name) for instance"
+    )
+
+
+def _seen(name: str) -> str:
+    """What is seen of a name: one form of accented letters, nothing invisible, single blanks."""
+    plain = unicodedata.normalize("NFKC", name)
+    shown = "".join(own for own in plain if unicodedata.category(own) != "Cf")
+    return " ".join(shown.split())
+
+
 def _name_hint(name: str, names: Sequence[Any]) -> str:
     """What to do about names that a formula cannot say, or says in backticks."""
     for known in names:
@@ -316,6 +346,9 @@ def _name_hint(name: str, names: Sequence[Any]) -> str:
                 f"the names of its columns are not text ({known!r} is of type "
                 f"{type(known).__name__}): data.columns = data.columns.astype(str)"
             )
+    alike = _alike(name, names)
+    if alike:
+        return alike
     for known in names:
         if isinstance(known, str) and not known.replace(".", "_").isidentifier():
             words = re.split(r"\W+", known)

@@ -11,6 +11,7 @@ import numpy as np
 from ...data.design import evaluated
 from ...errors import DataError
 from ...formula.expressions import Memory, read_expression
+from ...hints import hinted
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from .adjust import ADJUSTMENTS, adjustment
 from .coefficients import FixedEffects
@@ -31,6 +32,7 @@ class Trends(EMMeans):
         return "trend"
 
 
+@hinted
 def emtrends(
     fit: Fit,
     specs: str | Sequence[str],
