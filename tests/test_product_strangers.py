@@ -13,7 +13,7 @@ import pytest
 
 import lmmfast
 from lmmfast import glmer, lmer, mmrm
-from lmmfast.errors import DataError, FormulaError
+from lmmfast.errors import DataError, FormulaError, SimilarLevelsWarning
 
 N, GROUPS = 120, 12
 RNG = np.random.default_rng(1)
@@ -238,3 +238,52 @@ def test_arguments_of_emmeans_are_answered(fit):
         fit.emmeans("c", lmer_df="kenward-roger")
     with pytest.raises(TypeError, match=r"'contr': write contrasts="):
         lmmfast.emtrends(fit, "c", "x", contr="pairwise")
+
+
+# ---- levels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["s{}\u200b", "s{} ", "s\u0301{}", "s{}\u00a0"])
+def test_labels_that_differ_by_what_nobody_sees(other):
+    right = "\u015b{}" if "\u0301" in other else "s{}"
+    labels = [(other if i < 20 else right).format(i % 6) for i in range(N)]
+    with pytest.warns(SimilarLevelsWarning, match="rows.* of 'who' are spelt alike") as caught:
+        lmer("y ~ x + (1 | who)", DATA.assign(who=labels))
+    said = str(caught[0].message)
+    mended = said[said.index(".replace(") + 9 : said.index("})") + 1]
+    found = pd.Series(labels).replace(eval(mended))
+    assert found.nunique() == pd.Series(labels).nunique() - 1
+
+
+@pytest.mark.parametrize("labels", [["a", "A", "B"], ["x2", "x\u00b2", "x"], ["é", "e", "è"]])
+def test_labels_that_look_different(labels, recwarn):
+    lmer("y ~ x + (1 | who)", DATA.assign(who=[labels[i % 3] for i in range(N)]))
+    assert not [own for own in recwarn if own.category is SimilarLevelsWarning]
+
+
+@pytest.mark.parametrize(
+    ("was", "given", "said"),
+    [
+        (lambda g: g, "003", "the fit has 3 for '003'"),
+        (lambda g: f"{g:03d}", 3, "the fit has '003' for '3'"),
+        (lambda g: f"S{g}", "s3 ", "the fit has 'S3' for 's3 '"),
+    ],
+)
+def test_levels_of_new_data_in_another_form(was, given, said):
+    fit = lmer("y ~ x + (1 | g)", DATA.assign(g=DATA["g"].map(was)))
+    with pytest.raises(DataError, match=said):
+        fit.predict(pd.DataFrame({"x": [1.0], "g": [given]}))
+    with pytest.raises(DataError, match="has not seen: 'new';"):
+        fit.predict(pd.DataFrame({"x": [1.0], "g": ["new"]}))
+
+
+def test_new_data_are_no_path(fit, tmp_path):
+    with pytest.raises(DataError, match=r"a path, .*new\.csv', where a table is needed: pandas"):
+        fit.predict(tmp_path / "new.csv")
+
+
+def test_several_columns_are_no_groups():
+    with pytest.raises(DataError, match=r"\(1 \| g\) \+ \(1 \| c\)"):
+        lmmfast.mixedlm("y ~ x", DATA, groups=["g", "c"])
+    labels = DATA["g"].astype(str).tolist()
+    assert lmmfast.mixedlm("y ~ x", DATA, groups=labels).fit().model.n_groups == GROUPS

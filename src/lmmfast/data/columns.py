@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from ..errors import DataError, LmmError
 from ..formula.cells import array_of, read
 from ..formula.column import Codes, Column
 from ..formula.tree import quoted
+from .spelling import seen
 
 
 class Table:
@@ -107,6 +109,11 @@ class Table:
             if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
                 raise DataError(
                     "data is a list of records: make a table of it, pandas.DataFrame(data)"
+                ) from error
+            if isinstance(data, (str, os.PathLike)):
+                raise DataError(
+                    f"data is a path, {str(data)!r}, where a table is needed: "
+                    "pandas.read_csv(path), polars.read_parquet(path), ..."
                 ) from error
             raise DataError(
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
@@ -312,7 +319,9 @@ def _unsplit(names: Sequence[Any]) -> str:
 
 def _alike(name: str, names: Sequence[Any]) -> str:
     """What to do about a name that is another one only by characters that nobody sees."""
-    known = next((own for own in names if isinstance(own, str) and _seen(own) == _seen(name)), "")
+    plain = seen(unicodedata.normalize("NFKC", name))
+    texts = [own for own in names if isinstance(own, str)]
+    known = next((own for own in texts if seen(unicodedata.normalize("NFKC", own)) == plain), "")
     if not known:
         return ""
     if known.startswith(BOM):
@@ -329,13 +338,6 @@ def _alike(name: str, names: Sequence[Any]) -> str:
         f"the name of its column looks like it, and has other characters ({known!a}, not "
         f"{name!a}): rename it, unicodedata.normalize('NFKC', name) for instance"
     )
-
-
-def _seen(name: str) -> str:
-    """What is seen of a name: one form of accented letters, nothing invisible, single blanks."""
-    plain = unicodedata.normalize("NFKC", name)
-    shown = "".join(own for own in plain if unicodedata.category(own) != "Cf")
-    return " ".join(shown.split())
 
 
 def _name_hint(name: str, names: Sequence[Any]) -> str:

@@ -34,7 +34,7 @@ from .residual import Residual
 from .residual_structure import structure_of as residual_of
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
-from .spelling import check_spelling
+from .spelling import check_labels, check_spelling
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums
 from .term_structure import fewest_levels, structure_of
@@ -450,6 +450,8 @@ def _groupings(plan: Plan, used: Used) -> dict[str, Grouped]:
             made[bar.factor] = members_of(bar.factor, atoms, bar, *own)
         else:
             factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
+            for factor in factors:
+                check_labels(factor)
             made[bar.factor] = combine(bar.factor, atoms, factors, fewest_levels(plan, bar))
     return made
 
