@@ -165,7 +165,8 @@ def named(profile: Any, name: str) -> Parameter:
     [
         ("sleepstudy__rs_reml", "sd(Intercept | Subject)", False),
         pytest.param(
-            *("sleepstudy__rs_reml", "cor(Intercept, Days | Subject)", False), marks=pytest.mark.slow
+            *("sleepstudy__rs_reml", "cor(Intercept, Days | Subject)", False),
+            marks=pytest.mark.slow,
         ),
         ("sleepstudy__rs_reml", "Days", False),
         ("sleepstudy__rs_reml", "sd(Days | Subject)", True),

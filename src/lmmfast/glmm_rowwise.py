@@ -296,7 +296,7 @@ class GeneralizedRows(Fit):
             random_only, seed, type, None, marginal,
         )  # fmt: skip
         found = predictions(self, rows_given(self.design, newdata, X, Z), asked)
-        return as_given(newdata, found)
+        return as_given(newdata, found)  # type: ignore[no-any-return]
 
     @hinted
     def influence(

@@ -120,6 +120,28 @@ _OF = {
     "simulate": {
         "re_form": 'write re="fixed" for the modes of the fit, re="new" for new random effects',
     },
+    "emmeans": {
+        "cov_reduce": 'numbers are at their mean; at={"x": [0, 1]} has others',
+        "contr": 'write contrasts="pairwise"',
+        "pairwise": 'write contrasts="pairwise"',
+        "lmer_df": 'write ddf="satterthwaite", "kenward-roger" or "z"',
+        "infer": "limits are in the table of means, tests in that of contrasts",
+        "transform": 'write type="response"',
+        "regrid": 'write type="response"',
+        "nesting": "means of combinations that the data do not have are missing",
+    },
+    "emtrends": {
+        "cov_reduce": 'numbers are at their mean; at={"x": [0, 1]} has others',
+        "contr": 'write contrasts="pairwise"',
+        "lmer_df": 'write ddf="satterthwaite", "kenward-roger" or "z"',
+    },
+    "contrast": {
+        "simple": "write by= for the other variables: contrasts within their levels",
+        "method": 'the kind comes first: means.contrast("pairwise")',
+        "reverse": 'write means.contrast("revpairwise")',
+        "infer": "limits and tests are always shown",
+        "enhance_levels": "levels have their names",
+    },
     "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
     "update": {"evaluate": "see the formula of the result"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from .fit import Fit
 from .given import PathLike
@@ -26,7 +26,7 @@ _KINDS = {
 
 
 def load(
-    path: PathLike, *, names: Mapping[str, object] | None = None
+    path: PathLike | BinaryIO, *, names: Mapping[str, object] | None = None
 ) -> LMMFit | GLMMFit | MMRMFit:
     """A fit that ``fit.save`` wrote, or ``lmmfast fit --json``.
 
@@ -35,8 +35,8 @@ def load(
 
     Parameters
     ----------
-    path : str or path
-        The file.
+    path : str, path or file
+        The file, or one that is open for bytes.
     names : dict, optional
         Functions of the script that made the fit which its formula uses, and families and
         covariances of the user's own, by their names there: files hold no code.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -84,6 +85,24 @@ def latex_float(table: str, caption: str | None, label: str | None, below: Row =
     return "\n".join(lines)
 
 
+# ---- columns in text ----------------------------------------------------------------------------
+
+
+def width(text: str) -> int:
+    """Cells that a text takes in a console: two for wide characters, none for marks."""
+    if text.isascii():
+        return len(text)
+    marks = ("Mn", "Me", "Cf")
+    seen = (own for own in text if unicodedata.category(own) not in marks)
+    return sum(2 if unicodedata.east_asian_width(own) in "WF" else 1 for own in seen)
+
+
+def padded(text: str, wide: int, *, left: bool) -> str:
+    """A text with blanks to that width, behind it (`left`) or in front of it."""
+    blanks = " " * (wide - width(text))
+    return text + blanks if left else blanks + text
+
+
 # ---- Markdown -----------------------------------------------------------------------------------
 
 
@@ -100,19 +119,19 @@ def markdown_lines(lines: Iterable[str]) -> str:
 def markdown_table(header: Row, rows: Iterable[Row], n_left: int) -> str:
     """A pipe table, aligned for those who read the text."""
     lines = [[markdown(cell) for cell in line] for line in (header, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(3, *map(width, column)) for column in zip(*lines, strict=True)]
     rule = [
-        ":" + "-" * (width - 1) if j < n_left else "-" * (width - 1) + ":"
-        for j, width in enumerate(widths)
+        ":" + "-" * (wide - 1) if j < n_left else "-" * (wide - 1) + ":"
+        for j, wide in enumerate(widths)
     ]
-    padded = [
+    sides = [
         [
-            cell.ljust(width) if j < n_left else cell.rjust(width)
-            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
+            padded(cell, wide, left=j < n_left)
+            for j, (cell, wide) in enumerate(zip(line, widths, strict=True))
         ]
         for line in lines
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (sides[0], rule, *sides[1:]))
 
 
 # ---- HTML ---------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ class Exported:
         rename : dict of str to str, optional
             Other words for headers and labels: ``{"Pr(>|t|)": "p", "cond[T.b]": "B - A"}``.
         caption, label : str, optional
-            Make each table float, with this caption (escaped) and label; the text is below it.
+            Make each table float, with this caption (escaped) and label; the text is below it. The
+            labels of several are ``label``, ``label-2``, ...
         longtable : bool, default False
             Tables over several pages: ``\\usepackage{longtable}``. They do not float.
 
@@ -85,7 +86,7 @@ class Exported:
         ValueError
             When no table has this heading, or nothing a name of `rename`.
         """
-        parts = []
+        parts, floats = [], 0
         for section in self._chosen(which, text, rename):
             tables = [own for own in section if isinstance(own, Table)]
             if (caption is None and label is None) or not tables or longtable:
@@ -94,7 +95,9 @@ class Exported:
             drawn = [markup.latex_table(own.header, own.rows, own.n_left) for own in tables]
             said = [own for own in section[_heading(section) != "" :] if isinstance(own, str)]
             notes = [markup.latex(line) for own in said for line in own.split("\n")]
-            parts.append(markup.latex_float("\n\n".join(drawn), caption, label, notes))
+            own_label = label if label is None or not floats else f"{label}-{floats + 1}"
+            parts.append(markup.latex_float("\n\n".join(drawn), caption, own_label, notes))
+            floats += 1
         return "\n\n".join(parts)
 
     def to_markdown(
@@ -232,9 +235,12 @@ class Table(Exported):
 
     def __str__(self) -> str:
         lines, n = [self.header, *self.rows], self.n_left
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        widths = [max(map(markup.width, column)) for column in zip(*lines, strict=True)]
         sides = [
-            [*map(str.ljust, line[:n], widths[:n]), *map(str.rjust, line[n:], widths[n:])]
+            [
+                markup.padded(cell, width, left=j < n)
+                for j, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
             for line in lines
         ]
         return "\n".join("  ".join(cells).rstrip() for cells in sides)

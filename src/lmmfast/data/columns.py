@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from ..errors import DataError, LmmError
 from ..formula.cells import array_of, read
 from ..formula.column import Codes, Column
 from ..formula.tree import quoted
+from .spelling import seen
 
 
 class Table:
@@ -106,6 +109,11 @@ class Table:
             if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
                 raise DataError(
                     "data is a list of records: make a table of it, pandas.DataFrame(data)"
+                ) from error
+            if isinstance(data, (str, os.PathLike)):
+                raise DataError(
+                    f"data is a path, {str(data)!r}, where a table is needed: "
+                    "pandas.read_csv(path), polars.read_parquet(path), ..."
                 ) from error
             raise DataError(
                 f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table "
@@ -294,6 +302,7 @@ def column_in(table: Table, name: str) -> Column:
     return table.column(name)
 
 
+BOM = "\ufeff"
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
@@ -315,6 +324,29 @@ def _unsplit(names: Sequence[Any]) -> str:
     )
 
 
+def _alike(name: str, names: Sequence[Any]) -> str:
+    """What to do about a name that is another one only by characters that nobody sees."""
+    plain = seen(unicodedata.normalize("NFKC", name))
+    texts = [own for own in names if isinstance(own, str)]
+    known = next((own for own in texts if seen(unicodedata.normalize("NFKC", own)) == plain), "")
+    if not known:
+        return ""
+    if known.startswith(BOM):
+        return (
+            f"the first one begins with a byte order mark, {known!a}: read the file with "
+            "encoding='utf-8-sig', or rename the column"
+        )
+    if known.strip() == name.strip():
+        return (
+            f"{known!r} differs by blanks: strip them off, in pandas data.columns = "
+            f"data.columns.str.strip(), or write {quoted(known)}"
+        )
+    return (
+        f"the name of its column looks like it, and has other characters ({known!a}, not "
+        f"{name!a}): rename it, unicodedata.normalize('NFKC', name) for instance"
+    )
+
+
 def _name_hint(name: str, names: Sequence[Any]) -> str:
     """What to do about names that a formula cannot say, or says in backticks."""
     for known in names:
@@ -323,6 +355,9 @@ def _name_hint(name: str, names: Sequence[Any]) -> str:
                 f"the names of its columns are not text ({known!r} is of type "
                 f"{type(known).__name__}): data.columns = data.columns.astype(str)"
             )
+    alike = _alike(name, names)
+    if alike:
+        return alike
     for known in names:
         if isinstance(known, str) and not known.replace(".", "_").isidentifier():
             words = re.split(r"\W+", known)

@@ -34,7 +34,7 @@ from .residual import Residual
 from .residual_structure import residual_asked
 from .responses import Answer, Outcome, answer_of, check_again, numbered, tried_again
 from .rows import RowColumns, Rows
-from .spelling import check_spelling
+from .spelling import check_labels, check_spelling
 from .strays import not_numbers, strays_of
 from .sums import Columns, Sums
 from .term_structure import fewest_levels, structure_of
@@ -104,6 +104,10 @@ class Design:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__post_init__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Design:
+        """Itself: nothing in it changes, and a copy by way of a pickle would lose the data."""
+        return self
 
     @property
     def n(self) -> int:
@@ -446,6 +450,8 @@ def _groupings(plan: Plan, used: Used) -> dict[str, Grouped]:
             made[bar.factor] = members_of(bar.factor, atoms, bar, *own)
         else:
             factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
+            for factor in factors:
+                check_labels(factor)
             made[bar.factor] = combine(bar.factor, atoms, factors, fewest_levels(plan, bar))
     return made
 

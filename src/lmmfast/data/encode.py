@@ -351,7 +351,18 @@ def layout_of(terms: Sum, codings: Mapping[str, Coding]) -> Layout:
             chosen = product[::-1]
             names.append(":".join(name for name, _ in chosen))
             columns.append(tuple(column for _, column in chosen))
+    _check_names(names)
     return Layout(tuple(names), tuple(columns), terms.atoms)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Coefficients go by their names: a variable may be called as the intercept, or as a level."""
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FormulaError(
+            f"two columns of the model would be named {twice!r}: rename the variable of that name",
+            variable=twice,
+        )
 
 
 def factor_of(label: str, values: Values) -> Column:

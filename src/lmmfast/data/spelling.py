@@ -1,7 +1,9 @@
-"""Levels of predictors that are spelt alike: one of them may be a typing mistake."""
+"""Levels that are spelt alike: one of them may be a typing mistake."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +13,7 @@ from ..formula.column import Column
 
 MOST = 50  # levels that are compared
 SHORT = 5  # letters of words of which one may differ by chance
+MOST_LABELS = 100_000  # labels of a grouping factor that are compared
 RARE = 0.05  # rows of a mistyped level, over those of the right one, at most
 
 
@@ -23,7 +26,7 @@ def check_spelling(factor: Column) -> None:
     texts = levels.tolist()
     if not all(isinstance(one, str) for one in texts):
         return
-    plain = [" ".join(one.split()).casefold() for one in texts]
+    plain = [seen(one).casefold() for one in texts]
     for i, j in combinations(range(len(texts)), 2):
         same = plain[i] == plain[j]
         if same or _is_slip(plain[i], plain[j]):
@@ -35,13 +38,59 @@ def check_spelling(factor: Column) -> None:
             return
 
 
+def check_labels(factor: Column) -> None:
+    """A warning where two labels of a grouping factor differ by what nobody sees: blanks, forms of
+    accented letters, characters without width."""
+    levels = factor.levels
+    if levels is None or not 1 < len(levels) <= MOST_LABELS or levels.dtype != object:
+        return
+    texts = levels.tolist()
+    plain = _all_seen(texts)
+    if plain is None or len({*plain}) == len(plain):
+        return
+    first: dict[str, int] = {}
+    counts = _counts(factor)
+    for i, own in enumerate(plain):
+        j = first.setdefault(own, i)
+        if i != j and counts is not None:
+            often, seldom = (i, j) if counts[i] > counts[j] else (j, i)
+            _warn(factor.name, texts[often], texts[seldom], counts[often], counts[seldom])
+            return
+
+
+def _all_seen(texts: Sequence[str]) -> list[str] | None:
+    """`seen` of many labels at once; None where they are what they seem, or are no text."""
+    try:
+        joined = "\n".join(texts)
+    except TypeError:
+        return None
+    ends = f"\n{joined}\n"
+    if joined.isascii() and not any(odd in ends for odd in (" \n", "\n ", "  ", "\t", "\r")):
+        return None
+    found = [" ".join(own.split()) for own in _shown(joined).split("\n")]
+    return found if len(found) == len(texts) else None
+
+
+def seen(text: str) -> str:
+    """What is seen of a name: one form of accented letters, nothing invisible, single blanks."""
+    return " ".join((text if text.isascii() else _shown(text)).split())
+
+
+def _shown(text: str) -> str:
+    plain = unicodedata.normalize("NFC", text)
+    hidden = {ord(own): None for own in {*plain} if unicodedata.category(own) == "Cf"}
+    return plain.translate(hidden)
+
+
 def _warn(name: str, right: str, other: str, many: int, few: int) -> None:
     """The warning about two levels and their rows."""
     rows = [f"{count} row{'s' * (count != 1)}" for count in (many, few)]
+    hidden = seen(right) == seen(other) and right.split() != other.split()
+    first, second = map(ascii if hidden else repr, (right, other))
     warn(
         SimilarLevelsWarning(
-            f"levels {right!r} ({rows[0]}) and {other!r} ({rows[1]}) of {name!r} are spelt alike: "
-            f"if they are one, data[{name!r}] = data[{name!r}].replace({{{other!r}: {right!r}}}); "
+            f"levels {first} ({rows[0]}) and {second} ({rows[1]}) of {name!r} are spelt alike: "
+            f"if they are one, data[{name!r}] = data[{name!r}].replace({{{second}: {first}}}); "
             "if they are two, nothing is wrong",
             variable=name,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formula.column import Column
+from .columns import is_time
 
 MANY = 10  # distinct numbers that a factor of digit strings may well have
 FEW_WORDS = 3  # distinct words that may stray into a column of numbers, or
@@ -145,6 +146,11 @@ def strays_of(column: Column, rows: NDArray[np.int64] | range | None = None) -> 
 def not_numbers(column: Column, rows: NDArray[np.int64] | range | None = None) -> str:
     """Why a column that must be numeric is not: its entries that are no numbers, and the cure."""
     levels = column.levels
+    if levels is not None and is_time(levels):
+        return (
+            f"; {column.name!r} holds dates or times: turn them into numbers, in pandas "
+            f"data[{column.name!r}].dt.total_seconds() for durations"
+        )
     if levels is not None and all(isinstance(level, (bool, np.bool_)) for level in levels.tolist()):
         number = f"as.numeric({column.name})"
         return f"; it is True and False: {number} for 1 and 0, or glmer(...) for probabilities"

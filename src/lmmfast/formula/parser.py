@@ -189,7 +189,8 @@ class _Parser:
             return Constant(_CONSTANTS[word], word, start, end)
         called = self.stands("(") or self.stands("{") or word in ("lambda", "repeat")
         if word in _STATEMENTS and called:
-            raise self.error(_STATEMENTS[word], start, end)
+            named = "" if self.stands("(") or self.stands("{") else f"; a column's name is `{word}`"
+            raise self.error(_STATEMENTS[word] + named, start, end)
         if word in ("else", "and", "or", "in") or DOTS.fullmatch(word):
             reason = f"{word!r} stands where a variable should; a column's name would be `{word}`"
             raise self.error(reason, start, end)

@@ -187,17 +187,22 @@ def density(
 # ---- labels ---------------------------------------------------------------------------------
 
 
+def literal(text: Any) -> str:
+    """A name as a label that shows it as it is: between dollars matplotlib reads mathematics."""
+    return str(text).replace("$", r"\$")
+
+
 def label_levels(ax: Any, labels: Sequence[Any], name: str) -> None:
     """Levels on the vertical axis, the first at the top; where they are too many, their number."""
     count = len(labels)
     ax.set_ylim(count - 0.5, -0.5)
     if count <= LEGIBLE:
-        ax.set_yticks(np.arange(count), [str(label) for label in labels])
+        ax.set_yticks(np.arange(count), [literal(label) for label in labels])
         if name:
-            ax.set_ylabel(name)
+            ax.set_ylabel(literal(name))
     else:
         ax.set_yticks([])
-        ax.set_ylabel(f"{name} ({count} levels)")
+        ax.set_ylabel(f"{literal(name)} ({count} levels)")
 
 
 def height_of(count: int) -> float:
@@ -247,7 +252,7 @@ def name_points(ax: Any, x: np.ndarray, y: np.ndarray, names: Iterable[str]) -> 
             side, rise = "center", 0
         taken.append(found)
         shift = {"center": 0, "left": 2, "right": -2}[side], 3 + rise * LINE
-        ax.annotate(name, (x[i], y[i]), shift, textcoords="offset points", ha=side)
+        ax.annotate(literal(name), (x[i], y[i]), shift, textcoords="offset points", ha=side)
     top = max((own[3] for own in taken), default=0.0)
     if top > tall:
         ax.set_ylim(low, low + (high - low) * top / tall)

@@ -94,7 +94,7 @@ def draw_influence(ax: Any, frame: pd.DataFrame, by: str) -> None:
     known = [i for i in largest if np.isfinite(height[i])]
     _axes.name_points(ax, place[known], height[known], frame["level"].iloc[known].astype(str))
     ax.set_xticks([])
-    ax.set(xlabel=f"{by} ({len(frame)})", ylabel="Cook's distance")
+    ax.set(xlabel=f"{_axes.literal(by)} ({len(frame)})", ylabel="Cook's distance")
 
 
 @_axes.of_fit
@@ -248,7 +248,10 @@ def simulated(fit: Fitted, n: int = 30, seed: int = 0, *, ax: Axes | None = None
     discrete = len(own) < _axes.GRID
     if discrete and len(own) <= 12:
         ax.set_xticks(own["value"])
-    ax.set(xlabel=one.design.response or "response", ylabel="share" if discrete else "density")
+    ax.set(
+        xlabel=_axes.literal(one.design.response or "response"),
+        ylabel="share" if discrete else "density",
+    )
     ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
     ax.legend(fontsize="small", loc="upper right")
     return ax
@@ -335,7 +338,7 @@ def _draw_modes(ax: Any, fit: Any) -> None:
         if not spread > 1e-8 * float(fit.estimates.sigma):
             continue
         scaled = part["mode"] / spread
-        label = f"{column} | {group}"
+        label = _axes.literal(f"{column} | {group}")
         ax.plot(part["theoretical"], scaled, "o", color=f"C{number}", ms=3, mew=0, label=label)
         number += 1
     ax.axline((0, 0), slope=1, color=_axes.GREY, linewidth=0.8)

@@ -158,4 +158,11 @@ def intervals(
 ) -> None:
     """Horizontal intervals with their estimates."""
     ax.hlines(place, frame["lower"], frame["upper"], color=color, linewidth=1.5)
-    ax.plot(frame["estimate"], place, "o", color=color, markersize=5, label=label)
+    ax.plot(
+        frame["estimate"],
+        place,
+        "o",
+        color=color,
+        markersize=5,
+        label=None if label is None else _axes.literal(label),
+    )

@@ -275,9 +275,9 @@ def fitted(
         part = parts[level]
         own.plot(part["x"], part["observed"], "o", color="C0", markersize=3, alpha=0.7, mew=0)
         line = lines[level]
-        own.plot(*_line(line, "fitted"), color="C1", label=term.group)
+        own.plot(*_line(line, "fitted"), color="C1", label=_axes.literal(term.group))
         own.plot(*_line(line, "population"), color=_axes.GREY, linestyle="--", label="population")
-        own.set_title(f"{term.group} {level}", fontsize="medium")
+        own.set_title(_axes.literal(f"{term.group} {level}"), fontsize="medium")
         _name_axes(own, name if i >= len(shown) - 4 else "", fit, labels, i % 4 == 0, room=14)
     return drawn
 
@@ -298,9 +298,9 @@ def _line(part: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
 def _name_axes(
     ax: Any, x: str, fit: Any, labels: list[str], left: bool = True, room: int = 40
 ) -> None:
-    ax.set(xlabel=x, ylabel=fit.design.response if left else "")
+    ax.set(xlabel=_axes.literal(x), ylabel=_axes.literal(fit.design.response) if left else "")
     if labels:
-        ax.set_xticks(range(len(labels)), labels)
+        ax.set_xticks(range(len(labels)), [_axes.literal(own) for own in labels])
         ax.margins(x=0.15)
         _axes.turn_if_long(ax, labels, room)
 
@@ -402,5 +402,5 @@ def partial_residuals(fit: Fitted, x: str, *, ax: Axes | None = None) -> Axes:
         ax.plot(place[order], effect[order], color="C2", linewidth=2, label="effect")
         ax.legend()
     _name_axes(ax, x, fit, labels)
-    ax.set_ylabel(f"effect of {x} + residual")
+    ax.set_ylabel(f"effect of {_axes.literal(x)} + residual")
     return ax

@@ -144,7 +144,7 @@ def caterpillar(
             ax.tick_params(labelleft=False)
         if not first and not few:
             ax.set_ylabel("")
-        ax.set_xlabel(f"{column} | {name}" if several else str(column))
+        ax.set_xlabel(_axes.literal(f"{column} | {name}" if several else column))
     return drawn
 
 
@@ -230,7 +230,7 @@ def qq_ranef(
             )  # fmt: skip
         else:
             _axes.points(ax, x, y)
-        ax.set(xlabel="normal quantile", ylabel="mode", title=f"{column} | {name}")
+        ax.set(xlabel="normal quantile", ylabel="mode", title=_axes.literal(f"{column} | {name}"))
     return drawn
 
 
@@ -311,7 +311,7 @@ def shrinkage(fit: Fitted, group: str | None = None, *, axes: AxesLike | None = 
         drawn = _axes.given_axes(axes, len(panels), "pairs of columns")
     for ax, (name, part, first, second) in zip(drawn, panels, strict=True):
         _draw_shrinkage(ax, part, first, second)
-        ax.set_title(name)
+        ax.set_title(_axes.literal(name))
     if panels[0][-1] is not None:
         drawn[0].legend(fontsize="small")
     return drawn
@@ -325,6 +325,7 @@ def _draw_shrinkage(ax: Any, part: pd.DataFrame, first: Any, second: Any) -> Non
     if second is None:
         ax.axline((0, 0), slope=1, color=_axes.GREY, linewidth=0.8, linestyle="--")
         _axes.points(ax, raw[first].to_numpy(), mode[first].to_numpy())
+        first = _axes.literal(first)
         ax.set(xlabel=f"{first}: least squares", ylabel=f"{first}: mode")
         return
     x, y = raw[first].to_numpy(), raw[second].to_numpy()
@@ -334,4 +335,4 @@ def _draw_shrinkage(ax: Any, part: pd.DataFrame, first: Any, second: Any) -> Non
         x, y, u - x, v - y, angles="xy", scale_units="xy", scale=1, width=0.003, color=_axes.GREY
     )
     ax.plot(u, v, "o", markersize=4, color="C0", label="mode")
-    ax.set(xlabel=str(first), ylabel=str(second))
+    ax.set(xlabel=_axes.literal(first), ylabel=_axes.literal(second))

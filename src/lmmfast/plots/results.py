@@ -80,10 +80,11 @@ def means(means: Means, x: str | None = None, *, axes: AxesLike | None = None) -
     value = str(frame.columns[list(frame.columns).index("SE") - 1])
     for i, (ax, (title, part)) in enumerate(zip(drawn, parts, strict=True)):
         _draw_means(ax, part, x, lines, value)
-        ax.set(xlabel=x, title=title, ylabel=_value_name(means, value) if i == 0 else "")
+        ax.set(xlabel=_axes.literal(x), title=_axes.literal(title))
+        ax.set_ylabel(_axes.literal(_value_name(means, value)) if i == 0 else "")
         if lines and i == len(parts) - 1:
             beside = {"bbox_to_anchor": (1.02, 1), "loc": "upper left", "borderaxespad": 0}
-            ax.legend(title=", ".join(lines), **(beside if axes is None else {}))
+            ax.legend(title=_axes.literal(", ".join(lines)), **(beside if axes is None else {}))
     return drawn
 
 
@@ -119,11 +120,11 @@ def _draw_means(ax: Any, frame: pd.DataFrame, x: str, lines: list[str], value: s
         middle = part[value].to_numpy()
         error = np.abs(np.vstack([middle - part["lower"], part["upper"] - middle]))
         names = key if isinstance(key, tuple) else (key,)
-        label = ", ".join(map(str, names)) if lines else None
+        label = _axes.literal(", ".join(map(str, names))) if lines else None
         joined = "o-" if lines or numeric else "o"
         ax.errorbar(place, middle, yerr=error, fmt=joined, color=f"C{i}", markersize=5, label=label)
     if not numeric:
-        labels = [str(one) for one in levels]
+        labels = [_axes.literal(one) for one in levels]
         ax.set_xticks(range(len(levels)), labels)
         ax.set_xlim(-0.5, len(levels) - 0.5)
         _axes.turn_if_long(ax, labels)
@@ -275,7 +276,7 @@ def bootstrap(
         ax.fill_between(own["value"], 0, own["density"], color="C0", alpha=0.2, linewidth=0)
         ax.axvline(estimates[name], color="C1", linewidth=1.2)
         ax.plot(ends.to_numpy(), [0, 0], color="C1", linewidth=4, solid_capstyle="butt")
-        ax.set(xlabel=str(name), ylabel="density")
+        ax.set(xlabel=_axes.literal(name), ylabel="density")
         ax.set_ylim(bottom=0)
     return drawn
 

@@ -11,6 +11,7 @@ from ..data.columns import Table
 from ..data.visits import RepeatedDesign
 from ..errors import DataError
 from ..inference.rows.generalized import is_ordered
+from .same_rows import places_in
 
 if TYPE_CHECKING:
     from ..fit import Fit
@@ -114,19 +115,11 @@ def _is_table(data: Any) -> bool:
 
 def _spread(fit: Fit, data: Any, columns: Columns) -> Columns:
     """Columns of all rows of the data; missing where the fit did not use a row."""
-    n = Table.of(data).n
-    if n == fit.nobs and n != fit.design.n_rows:
-        return columns
-    if n != fit.design.n_rows:
-        dropped = f" ({fit.nobs} of them used)" if fit.nobs < fit.design.n_rows else ""
-        raise DataError(
-            f"data has {n} rows, the fit was made of {fit.design.n_rows}{dropped}: give these, or "
-            "other rows as newdata="
-        )
+    places, n = places_in(fit.design, data), Table.of(data).n
     out = {}
     for name, values in columns.items():
         whole = np.full(n, np.nan)
-        whole[fit.design.rows] = values
+        whole[places] = values
         out[name] = whole
     return out
 

@@ -171,7 +171,8 @@ class Reported(Fit, Column):
         Parameters
         ----------
         data : data frame or dict of arrays, optional
-            The data of the fit, all rows or those used. Rows that were not used have missing
+            The data of the fit, all rows or those used. pandas rows go by their labels, others by
+            their order, and their responses are compared. Rows that were not used have missing
             values. Default: the rows used, of the table that the fit was given.
         newdata : data frame or dict of arrays, optional
             Other rows: `predict` gives ``.fitted``.
@@ -197,7 +198,7 @@ class Reported(Fit, Column):
         Raises
         ------
         DataError
-            When the data are not at hand, or `data` has another number of rows.
+            When the data are not at hand, or `data` has another number of rows, or other responses.
 
         See Also
         --------

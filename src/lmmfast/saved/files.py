@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -39,6 +40,7 @@ from .repeated_records import (
 from .rows import RowPacker
 
 Kind = TypeVar("Kind", bound=Fit)
+SavedTo: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 
 DATA = (False, True, "cross-products")
 _HEADER = ("format", "version", "kind", "data", "written", "digest", "fingerprint")
@@ -134,19 +136,29 @@ def _with_data(fit: Fit) -> Fit:
     return fit
 
 
-def save(fit: Fit, path: str | os.PathLike[str], data: Any = False, ddf: Any = None) -> None:
+def save(fit: Fit, path: SavedTo, data: Any = False, ddf: Any = None) -> None:
     """Writes a fit to a file, whole or not at all."""
-    write(packed(*contents(fit, data, ddf)), Path(path))
+    if isinstance(path, (str, os.PathLike)):
+        write(packed(*contents(fit, data, ddf)), Path(path))
+    elif isinstance(path, io.TextIOBase):
+        raise TypeError(f"{path!r} is open for text: open it for bytes, as in open(path, 'wb')")
+    else:
+        path.write(packed(*contents(fit, data, ddf)))
 
 
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def load(
-    path: str | os.PathLike[str], names: Mapping[str, Any] | None, kinds: Mapping[str, Maker]
-) -> Fit:
+def load(path: SavedTo, names: Mapping[str, Any] | None, kinds: Mapping[str, Maker]) -> Fit:
     """What `save` wrote; `kinds` makes the fits."""
-    return restored(Path(path).read_bytes(), repr(str(path)), names or {}, kinds)
+    if isinstance(path, (bytes, bytearray, memoryview)):
+        raise TypeError("load takes a path or a file: lmmfast.load(io.BytesIO(data))")
+    if isinstance(path, (str, os.PathLike)):
+        return restored(Path(path).read_bytes(), repr(str(path)), names or {}, kinds)
+    data, name = path.read(), repr(getattr(path, "name", "the file"))
+    if isinstance(data, str):
+        raise TypeError(f"{path!r} is open for text: open it for bytes, as in open(path, 'rb')")
+    return restored(data, name, names or {}, kinds)
 
 
 def restored(data: bytes, name: str, names: Mapping[str, Any], kinds: Mapping[str, Maker]) -> Fit:

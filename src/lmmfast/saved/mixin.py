@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ..fit import Fit
 from ..given import PathLike
@@ -20,7 +20,7 @@ class Saved(Fit):
 
     def save(
         self,
-        path: PathLike,
+        path: PathLike | BinaryIO,
         data: bool | Literal["cross-products"] = False,
         *,
         ddf: Ddf | Sequence[Ddf] | None = None,
@@ -32,8 +32,9 @@ class Saved(Fit):
 
         Parameters
         ----------
-        path : str or path
-            By custom it ends in ".lmm". An existing file is replaced.
+        path : str, path or file
+            By custom it ends in ".lmm". An existing file is replaced. A file that is open for
+            bytes, ``io.BytesIO()`` for instance, is written to as it is.
         data : {False, "cross-products", True}, default False
             What to keep of the data. False: nothing of single rows. The fit predicts new rows, has
             its tables, tests, means and Wald intervals, and simulates new rows. "cross-products"

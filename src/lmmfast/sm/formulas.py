@@ -105,12 +105,26 @@ def _subset(data: Any, groups: Any, subset: Any) -> tuple[Any, Any]:
     return data.iloc[where], getattr(groups, "iloc", groups)[where]
 
 
+def _refuse_names(groups: Sequence[str], table: Table) -> None:
+    """The error for several columns as groups; labels of rows are as many as the data have."""
+    if len(groups) == table.n or not all(table.has(own) for own in groups):
+        return
+    bars = " + ".join(f"(1 | {own})" for own in groups)
+    raise DataError(
+        f"groups={list(groups)}: one column has the groups, by its name, groups={groups[0]!r}; "
+        f"several grouping factors are vc_formula=, or lmmfast.lmer('... + {bars}', data)",
+        variable="groups",
+    )
+
+
 def _group_column(table: Table, data: Any, groups: Any) -> tuple[str, str]:
     """Name of the groups' column (added to the table if need be), and as statsmodels shows it."""
     if isinstance(groups, str):
         if not table.has(groups):
             raise table.lacks(groups, DataError, "groups:")
         return groups, groups
+    if isinstance(groups, (list, tuple)) and all(isinstance(own, str) for own in groups):
+        _refuse_names(groups, table)
     aligned(groups, table.index, "groups", reorder=False)
     name, same = getattr(groups, "name", None), getattr(groups, "equals", None)
     if isinstance(name, str) and table.has(name) and same is not None and same(data[name]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -386,6 +387,9 @@ def write(data: bytes, path: Path) -> None:
     """Writes a file whole or not at all, Ctrl-C included: to a neighbour, flushed to the disk, then
     renamed."""
     target, neighbour = Path(os.path.realpath(path)), ""
+    if target.is_dir():
+        what = f"{os.strerror(errno.EISDIR)}: give the name of a file in it"
+        raise IsADirectoryError(errno.EISDIR, what, str(path))
     try:
         try:
             handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

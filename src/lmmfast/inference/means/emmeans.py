@@ -17,6 +17,7 @@ import numpy as np
 
 from ... import tables as _tables
 from ...fit import Fit
+from ...hints import hinted
 from ...plots import results as _pictures
 from ...typing import Adjustment, AxesLike, CellWeights, Contrasted, Ddf, Inverse, MeansType
 from ..classes import class_kind
@@ -64,6 +65,7 @@ class ContrastOptions(TypedDict, total=False):
     interaction: bool | Contrasted | Mapping[str, Contrasted] | None
 
 
+@hinted
 def emmeans(
     fit: Fit,
     specs: str | Sequence[str],
@@ -311,6 +313,7 @@ class EMMeans(LinearEstimates):
         ``z``) and ``p``, adjusted; None if none were asked for."""
         return None if self.kind is None else self._made
 
+    @hinted
     def contrast(
         self,
         kind: Contrasted = "pairwise",

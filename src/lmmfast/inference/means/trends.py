@@ -12,6 +12,7 @@ from ...data.design import evaluated
 from ...errors import DataError
 from ...fit import Fit
 from ...formula.expressions import Memory, read_expression
+from ...hints import hinted
 from ...typing import Adjustment, CellWeights, Contrasted, Ddf
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from .adjust import ADJUSTMENTS, adjustment
@@ -30,6 +31,7 @@ class Trends(EMMeans):
         return "trend"
 
 
+@hinted
 def emtrends(
     fit: Fit,
     specs: str | Sequence[str],

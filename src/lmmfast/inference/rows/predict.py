@@ -13,6 +13,7 @@ from ...data.columns import Table
 from ...data.members import Members
 from ...data.new_rows import ArrayRecipe, NewRows
 from ...data.relationship import not_related
+from ...data.spelling import seen
 from ...data.strays import not_numbers
 from ...errors import DataError, FitError, RankDeficientWarning, warn
 from ...formula.cells import floats_of
@@ -298,12 +299,32 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return np.asarray(x ^ (x >> np.uint64(31)))
 
 
+def _other_form(unseen: Sequence[str], levels: Sequence[Any]) -> str:
+    """Whether one of them is a level of the fit in another form: "007" for 7, "S1" for "s1"."""
+    known = {_read(str(level)): level for level in reversed(levels)}
+    other = next((name for name in unseen if _read(name) in known), None)
+    if other is None:
+        return ""
+    shown = known[_read(other)]
+    return f" (the fit has {shown!r} for {other!r}: give levels as its data had them)"
+
+
+def _read(label: str) -> float | str:
+    """A label as a number, or as a text of one form."""
+    try:
+        return float(label)
+    except ValueError:
+        return seen(label).casefold()
+
+
 def unseen_levels(fit: Fit, newdata: Table, group: str, rows: np.ndarray) -> DataError:
     """The error for levels of ``group`` that the fit has no random effects for."""
     found = recipe_for(fit, newdata).level_names(newdata, group, rows)
     names = [repr(one) for one in dict.fromkeys(found)]
+    levels = next(term.labels for term in fit.design.terms if term.group == group)
+    hint = _other_form(found, levels.tolist())
     return DataError(
-        f"levels of {group!r} that the fit has not seen: {first_of(names)}; "
+        f"levels of {group!r} that the fit has not seen: {first_of(names)}{hint}; "
         'new_levels="population" predicts them with random effects of zero, "missing" as missing, '
         '"sample" with effects drawn from their distribution',
         variable=group,

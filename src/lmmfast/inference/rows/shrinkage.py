@@ -17,6 +17,7 @@ import numpy as np
 
 from ...data.sums import Group
 from ...sources.recast import recast
+from ...sources.sums import StreamSums
 from ..ddf import without_residual_structure
 from .predict import fitted_of
 
@@ -44,7 +45,9 @@ def shrinkage(fit: Fit) -> pd.DataFrame:
 
     without_residual_structure(fit, "least squares within levels")
     design = fit.design
-    equations = _of_rows(fit) if design.sums.response() is not None else _of_products(fit)
+    if not design.is_held and not isinstance(design.sums, StreamSums):
+        raise design.sums.refused("least squares within levels would be needed")
+    equations = _of_rows(fit) if design.is_held else _of_products(fit)
     frames = []
     for i, (term, b) in enumerate(zip(design.terms, fit.estimates.b, strict=True)):
         m, k = b.shape

@@ -97,8 +97,8 @@ def _given(design: Design, asked: Given) -> Given:
         return Given(asked.data, *values)
     if before is None or before.data is None:
         raise DataError(
-            "this fit does not know its data (it was made of cross-products, by refit() or read "
-            "from a file): write fit.update(..., data=...)"
+            "this fit does not know its data (it was made of cross-products, by refit(), or read "
+            "from a file or a pickle): write fit.update(..., data=...)"
         )
     pairs = zip(asked, before, strict=True)
     return Given(*(old if new is AS_BEFORE else new for new, old in pairs))
