@@ -177,7 +177,7 @@ MASKED = {
     "booleans": PLACE > 1,
     "text": np.array(list("abcd"))[PLACE],
     "objects": np.array(list("abcd"), dtype=object)[PLACE],
-    "days": np.datetime64("2020-01-01") + PLACE,
+    "days": np.datetime64("2020-01-01") + PLACE.astype("timedelta64[D]"),
 }
 
 

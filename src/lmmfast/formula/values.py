@@ -47,7 +47,7 @@ def exposed(column: Column) -> Any:
     if levels.dtype.kind == "b":
         return flags(np.asarray(levels)[column.codes], column.missing)
     if _are_dates(levels):
-        return np.append(levels.astype("datetime64[us]"), np.datetime64("NaT"))[column.codes]
+        return np.append(levels.astype("datetime64[us]"), np.datetime64("NaT", "us"))[column.codes]
     if column.declared is None and levels.dtype.kind == "O":
         return Text(column.name, None, column.codes, levels, False, column.missing)
     return column
