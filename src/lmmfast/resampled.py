@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from typing_extensions import Self
-
 from .given import IntoDataFrame, NewData, PandasRows, PathLike
 from .hints import hinted
 from .inference.rows import linear_checks as _checks
