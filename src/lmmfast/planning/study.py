@@ -14,6 +14,7 @@ from ..data.unanswered import RESPONSE, without_response
 from ..engine.relations import refuse_related
 from ..errors import DataError
 from ..formula.plan import plan_of, without_dot
+from ..inference.ddf import mixed_only
 from ..many.parameters import Parameters
 from .frames import table_of
 
@@ -81,6 +82,7 @@ class Study(tables.Printed):
     def of_fit(cls, fit: Any) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
+        mixed_only(fit, "a study of the fit")
         refuse_related(design, "a study of the fit")
         if fit.estimates.free is not None:
             raise ValueError(

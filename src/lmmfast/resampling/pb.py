@@ -19,7 +19,7 @@ import numpy as np
 from .. import tables
 from ..errors import FitError
 from ..hints import hinted
-from ..inference.ddf import fit_of
+from ..inference.ddf import fit_of, mixed_only
 from ..inference.hypotheses.comparison import EQUAL, Comparison, chi2_tail, compared, criterion_name
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
@@ -231,6 +231,7 @@ def pb_test(
     (23.537, 1, 0)
     """
     n, threads, streams = checked_count(n), checked_threads(threads), Streams(seed)
+    mixed_only(fit1, "pb_test()")
     found = _compared(fit0, fit1)
     smaller, larger = found.fits
     nested = nesting(smaller, larger)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...hints import hinted
-from ..ddf import check_choice, ddf_of, fit_of
+from ..ddf import check_choice, ddf_of, fit_of, mixed_only
 from ..hypotheses.anova import (
     Anova,
     method_name,
@@ -195,6 +195,7 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     import pandas as pd
 
     fit = fit_of(fit)
+    mixed_only(fit, "ranova()")
     reduce_terms = reduce_terms if reduce is None else reduce
     columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
     index, rows = ["<none>"], [(fit.n_params, fit.llf, fit.aic, *NOTHING)]
