@@ -20,7 +20,7 @@ def caterpillar_frame(fit: Any, group: str | None = None, *, level: float = 0.95
     Parameters
     ----------
     fit : LMMFit or GLMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     group : str, optional
         A grouping factor. Default: all.
     level : float, default 0.95
@@ -84,7 +84,7 @@ def caterpillar(
     Parameters
     ----------
     fit : LMMFit or GLMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     group : str, optional
         A grouping factor. Default: all.
     level : float, default 0.95
@@ -238,7 +238,7 @@ def shrinkage_frame(fit: Any, group: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer`.
     group : str, optional
         A grouping factor. Default: all.
 
@@ -270,7 +270,7 @@ def shrinkage(fit: Any, group: str | None = None, *, axes: Any = None) -> np.nda
     Parameters
     ----------
     fit : LMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer`.
     group : str, optional
         A grouping factor. Default: all.
     axes : sequence of matplotlib axes, optional

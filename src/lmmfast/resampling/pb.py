@@ -206,7 +206,7 @@ def pb_test(
     Raises
     ------
     FitError
-        When the models are not nested, or no fit succeeded.
+        When the models are not nested, no fit succeeded, or they are fits of `mmrm`.
     DataError
         When the fits have different responses or rows, or these are not in memory.
 

@@ -165,7 +165,7 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Parameters
     ----------
     fit : Fit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     reduce_terms : bool, default True
         Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
         stands alone; columns of ``||`` one by one. False: whole random terms.
@@ -177,6 +177,11 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Anova
         Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
         ``Pr(mixture)``, NaN where no mixture is known.
+
+    Raises
+    ------
+    FitError
+        For a fit of `mmrm`, which has no random effects.
 
     See Also
     --------
