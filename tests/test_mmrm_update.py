@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmmfast import FitError, mmrm
+from lmmfast import FitError, extend, mmrm, pb_test, power, ranova
 
 
 def trial(seed=1, n=40):
@@ -47,3 +47,17 @@ def test_an_update_without_data_says_so():
     fit = pickle.loads(pickle.dumps(mmrm("y ~ arm + ar1(visit | id)", trial())))
     with pytest.raises(FitError, match="give them"):
         fit.update("y ~ arm + us(visit | id)")
+
+
+def test_what_is_for_random_effects_says_so():
+    """Its formula would be read as that of a mixed model whose random term is the covariance."""
+    fit = mmrm("y ~ arm + us(visit | id)", trial())
+    smaller = fit.update(". ~ . - arm")
+    for asked in (
+        lambda: power(fit, test="arm", n=2),
+        lambda: extend(fit, along="id", to=60),
+        lambda: pb_test(smaller, fit, n=2),
+        lambda: ranova(fit),
+    ):
+        with pytest.raises(FitError, match="is for models with random effects"):
+            asked()

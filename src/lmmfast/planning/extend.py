@@ -91,6 +91,8 @@ def extend(
         For arguments that mean nothing.
     DataError
         When there is no such column, or it has missing values.
+    FitError
+        For a fit with related levels, or one of `mmrm`.
 
     See Also
     --------

@@ -21,6 +21,7 @@ from ..errors import DataError
 from ..fit import Fit
 from ..formula.plan import plan_of, without_dot
 from ..given import NewData, Rows
+from ..inference.ddf import mixed_only
 from ..many.parameters import Parameters
 from ..typing import Coding
 from .frames import table_of
@@ -86,6 +87,7 @@ class Study(tables.Printed):
     def of_fit(cls, fit: Fit) -> Study:
         """The model of a fit, its data and estimates."""
         design = fit.design
+        mixed_only(fit, "a study of the fit")
         refuse_related(design, "a study of the fit")
         if fit.estimates.free is not None:
             raise ValueError(

@@ -31,7 +31,7 @@ def influence_frame(fit: Fitted, by: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit or GLMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     by : str, optional
         A grouping factor. Default: the first; "rows": each row.
 

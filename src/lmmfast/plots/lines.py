@@ -36,7 +36,7 @@ def fitted_frame(
     Parameters
     ----------
     fit : LMMFit or GLMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     x : str, or (n,) array
         A variable of the fixed effects, or one value for each row that the fit used.
     group : str, optional
@@ -314,8 +314,8 @@ def partial_residuals_frame(fit: Fitted, x: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    fit : LMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+    fit : LMMFit or MMRMFit
+        Of `lmmfast.lmer` or `lmmfast.mmrm`.
     x : str
         A variable of the fixed effects. All terms of it alone count, ``x`` and ``I(x**2)``;
         interactions with other variables do not.

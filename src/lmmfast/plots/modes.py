@@ -25,7 +25,7 @@ def caterpillar_frame(
     Parameters
     ----------
     fit : LMMFit or GLMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     group : str, optional
         A grouping factor. Default: all.
     level : float, default 0.95
@@ -90,7 +90,7 @@ def caterpillar(
     Parameters
     ----------
     fit : LMMFit or GLMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     group : str, optional
         A grouping factor. Default: all.
     level : float, default 0.95
@@ -244,7 +244,7 @@ def shrinkage_frame(fit: Fitted, group: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     fit : LMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer`.
     group : str, optional
         A grouping factor. Default: all.
 
@@ -277,7 +277,7 @@ def shrinkage(fit: Fitted, group: str | None = None, *, axes: AxesLike | None = 
     Parameters
     ----------
     fit : LMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer`.
     group : str, optional
         A grouping factor. Default: all.
     axes : sequence of matplotlib axes, optional

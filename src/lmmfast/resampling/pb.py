@@ -20,7 +20,7 @@ from .. import tables
 from ..errors import FitError
 from ..fit import Fit
 from ..hints import hinted
-from ..inference.ddf import fit_of
+from ..inference.ddf import fit_of, mixed_only
 from ..inference.hypotheses.comparison import EQUAL, Comparison, chi2_tail, compared, criterion_name
 from ..inference.hypotheses.nesting import nesting
 from ..inference.hypotheses.regression import Regression, comparable_fit
@@ -208,7 +208,7 @@ def pb_test(
     Raises
     ------
     FitError
-        When the models are not nested, or no fit succeeded.
+        When the models are not nested, no fit succeeded, or they are fits of `mmrm`.
     DataError
         When the fits have different responses or rows, or these are not in memory.
 
@@ -233,6 +233,7 @@ def pb_test(
     (23.537, 1, 0)
     """
     n, threads, streams = checked_count(n), checked_threads(threads), Streams(seed)
+    mixed_only(fit1, "pb_test()")
     found = _compared(fit0, fit1)
     smaller, larger = found.fits
     nested = nesting(smaller, larger)

@@ -41,7 +41,7 @@ class MixedLMResults(Estimated, Column):
     model : MixedLM
         The model that was fitted.
     fit : LMMFit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer`.
     components : tuple of Component
         What the terms of the fit are for statsmodels.
     hist : list or None

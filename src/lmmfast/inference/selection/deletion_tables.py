@@ -17,7 +17,7 @@ import numpy as np
 from ...fit import Fit
 from ...hints import hinted
 from ...typing import Ddf
-from ..ddf import check_choice, ddf_of, fit_of
+from ..ddf import check_choice, ddf_of, fit_of, mixed_only
 from ..hypotheses.anova import (
     Anova,
     method_name,
@@ -163,7 +163,7 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Parameters
     ----------
     fit : Fit
-        Of `lmmfast.lmer`, `lmmfast.glmer` or `lmmfast.mmrm`.
+        Of `lmmfast.lmer` or `lmmfast.glmer`.
     reduce_terms : bool, default True
         Take the columns of one term out of ``(x1 + x2 | g)`` at a time, its intercept only when it
         stands alone; columns of ``||`` one by one. False: whole random terms.
@@ -175,6 +175,11 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     Anova
         Columns ``npar``, ``logLik``, ``AIC``, ``LRT``, ``Df``, ``Pr(>Chisq)``, ``mixture`` and
         ``Pr(mixture)``, NaN where no mixture is known.
+
+    Raises
+    ------
+    FitError
+        For a fit of `mmrm`, which has no random effects.
 
     See Also
     --------
@@ -193,6 +198,7 @@ def ranova(fit: Fit, reduce_terms: bool = True, *, reduce: bool | None = None) -
     import pandas as pd
 
     fit = fit_of(fit)
+    mixed_only(fit, "ranova()")
     reduce_terms = reduce_terms if reduce is None else reduce
     columns = ["npar", "logLik", "AIC", "LRT", "Df", "Pr(>Chisq)", "mixture", "Pr(mixture)"]
     index, rows = ["<none>"], [(fit.n_params, fit.llf, fit.aic, *NOTHING)]
