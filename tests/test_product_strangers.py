@@ -287,3 +287,33 @@ def test_several_columns_are_no_groups():
         lmmfast.mixedlm("y ~ x", DATA, groups=["g", "c"])
     labels = DATA["g"].astype(str).tolist()
     assert lmmfast.mixedlm("y ~ x", DATA, groups=labels).fit().model.n_groups == GROUPS
+
+
+# ---- weights of means by their names -------------------------------------------------------------
+
+
+def test_weights_of_means_go_by_name(fit):
+    means = lmmfast.emmeans(fit, "c")
+    wanted = means.contrast([[-1, 1, 0], [0, 1, -1]]).to_frame()[["estimate", "SE"]]
+    by_name = {
+        "dict": {"x": {"b": 1, "a": -1}, "y": {"c": -1, "b": 1}},
+        "series": {"x": pd.Series({"b": 1, "a": -1}), "y": [0, 1, -1]},
+        "words beside": {"x": {"b": 1, "a": -1}, "y": "b - c"},
+        "columns": pd.DataFrame({"c": [0, -1], "b": [1, 1], "a": [-1, 0]}, index=["x", "y"]),
+        "rows": pd.DataFrame({"x": [0, 1, -1], "y": [-1, 1, 0]}, index=["c", "b", "a"]),
+    }
+    for kind, weights in by_name.items():
+        found = means.contrast(weights).to_frame()
+        assert found["contrast"].tolist() == ["x", "y"], kind
+        assert np.allclose(found[["estimate", "SE"]], wanted, atol=1e-12), kind
+    with pytest.raises(ValueError, match="'z' is none of the means: a, b, c"):
+        means.contrast({"x": {"a": 1, "z": -1}})
+
+
+def test_a_file_is_no_bundled_data_set(tmp_path, capsys):
+    from lmmfast import cli
+
+    path = tmp_path / "trials.csv"
+    DATA.to_csv(path)
+    assert cli.main(["fit", "y ~ x + (1 | g)", "--data", str(path)]) == 2
+    assert "give it without --data" in capsys.readouterr().err
