@@ -317,3 +317,27 @@ def test_a_file_is_no_bundled_data_set(tmp_path, capsys):
     DATA.to_csv(path)
     assert cli.main(["fit", "y ~ x + (1 | g)", "--data", str(path)]) == 2
     assert "give it without --data" in capsys.readouterr().err
+
+
+# ---- values that carry labels --------------------------------------------------------------------
+
+
+def test_values_of_a_picture_go_by_label(fit):
+    shuffled = DATA["x"].sample(frac=1, random_state=4)
+    found = lmmfast.plots.fitted_frame(fit, shuffled)
+    assert found["x"].equals(lmmfast.plots.fitted_frame(fit, DATA["x"])["x"])
+    with pytest.raises(DataError, match="its index is that of other rows"):
+        lmmfast.plots.fitted_frame(fit, DATA["x"].set_axis(range(N, 2 * N)))
+
+
+def test_columns_of_new_rows_go_by_name():
+    X = pd.DataFrame({"one": 1.0, "x": DATA["x"]})
+    terms = [(DATA["g"].to_numpy(), None)]
+    fit = lmmfast.LMM.from_arrays(DATA["y"], X, terms, names=["one", "x"]).fit()
+    Z = [(DATA["g"].to_numpy()[:3], None)]
+    assert fit.predict(X=X[["x", "one"]][:3], Z=Z).equals(fit.predict(X=X[:3], Z=Z))
+
+
+def test_standard_deviations_go_by_group(fit):
+    with pytest.raises(ValueError, match="sd goes by grouping factors"):
+        fit.simulate(params={"beta": {"x": 0}, "sd": 1.0, "sigma": 1})

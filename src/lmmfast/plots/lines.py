@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.columns import Table
+from ..data.design import aligned_to_fit
 from ..errors import DataError, LmmError, silenced
 from . import axes as _axes
 
@@ -172,7 +173,7 @@ def variable_of(fit: Any, x: Any) -> np.ndarray:
     """Values of a variable in the rows used (n): numbers, or labels."""
     n = fit.nobs
     if not isinstance(x, str):
-        values = np.asarray(x)
+        values = np.asarray(aligned_to_fit(x, fit.design, "x"))
         if values.shape != (n,):
             raise DataError(f"x has shape {values.shape}, the fit used {n} rows")
         return values
