@@ -287,3 +287,57 @@ def test_several_columns_are_no_groups():
         lmmfast.mixedlm("y ~ x", DATA, groups=["g", "c"])
     labels = DATA["g"].astype(str).tolist()
     assert lmmfast.mixedlm("y ~ x", DATA, groups=labels).fit().model.n_groups == GROUPS
+
+
+# ---- weights of means by their names -------------------------------------------------------------
+
+
+def test_weights_of_means_go_by_name(fit):
+    means = lmmfast.emmeans(fit, "c")
+    wanted = means.contrast([[-1, 1, 0], [0, 1, -1]]).to_frame()[["estimate", "SE"]]
+    by_name = {
+        "dict": {"x": {"b": 1, "a": -1}, "y": {"c": -1, "b": 1}},
+        "series": {"x": pd.Series({"b": 1, "a": -1}), "y": [0, 1, -1]},
+        "words beside": {"x": {"b": 1, "a": -1}, "y": "b - c"},
+        "columns": pd.DataFrame({"c": [0, -1], "b": [1, 1], "a": [-1, 0]}, index=["x", "y"]),
+        "rows": pd.DataFrame({"x": [0, 1, -1], "y": [-1, 1, 0]}, index=["c", "b", "a"]),
+    }
+    for kind, weights in by_name.items():
+        found = means.contrast(weights).to_frame()
+        assert found["contrast"].tolist() == ["x", "y"], kind
+        assert np.allclose(found[["estimate", "SE"]], wanted, atol=1e-12), kind
+    with pytest.raises(ValueError, match="'z' is none of the means: a, b, c"):
+        means.contrast({"x": {"a": 1, "z": -1}})
+
+
+def test_a_file_is_no_bundled_data_set(tmp_path, capsys):
+    from lmmfast import cli
+
+    path = tmp_path / "trials.csv"
+    DATA.to_csv(path)
+    assert cli.main(["fit", "y ~ x + (1 | g)", "--data", str(path)]) == 2
+    assert "give it without --data" in capsys.readouterr().err
+
+
+# ---- values that carry labels --------------------------------------------------------------------
+
+
+def test_values_of_a_picture_go_by_label(fit):
+    shuffled = DATA["x"].sample(frac=1, random_state=4)
+    found = lmmfast.plots.fitted_frame(fit, shuffled)
+    assert found["x"].equals(lmmfast.plots.fitted_frame(fit, DATA["x"])["x"])
+    with pytest.raises(DataError, match="its index is that of other rows"):
+        lmmfast.plots.fitted_frame(fit, DATA["x"].set_axis(range(N, 2 * N)))
+
+
+def test_columns_of_new_rows_go_by_name():
+    X = pd.DataFrame({"one": 1.0, "x": DATA["x"]})
+    terms = [(DATA["g"].to_numpy(), None)]
+    fit = lmmfast.LMM.from_arrays(DATA["y"], X, terms, names=["one", "x"]).fit()
+    Z = [(DATA["g"].to_numpy()[:3], None)]
+    assert fit.predict(X=X[["x", "one"]][:3], Z=Z).equals(fit.predict(X=X[:3], Z=Z))
+
+
+def test_standard_deviations_go_by_group(fit):
+    with pytest.raises(ValueError, match="sd goes by grouping factors"):
+        fit.simulate(params={"beta": {"x": 0}, "sd": 1.0, "sigma": 1})

@@ -318,6 +318,8 @@ def chosen_data(args: argparse.Namespace) -> Any:
         raise CommandError(f"{said(options_of(args))} is for text files: give DATA")
     from . import datasets
 
+    if args.data not in datasets.names() and Path(args.data).exists():
+        raise CommandError(f"{args.data!r} is a file: give it without --data, behind the formula")
     return datasets.load(args.data)
 
 

@@ -77,7 +77,7 @@ class DoubleBarWarning(LmmWarning):
 
 
 class SimilarLevelsWarning(LmmWarning):
-    """Two levels of a predictor are spelt alike: one may be a typing mistake."""
+    """Two levels are spelt alike: one may be a typing mistake."""
 
 
 class SpacingWarning(LmmWarning):

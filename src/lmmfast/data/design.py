@@ -442,6 +442,7 @@ def _check_contrasts(
 def _groupings(plan: Plan, used: Used) -> dict[str, Grouped]:
     """Each grouping factor once, so that its terms share one codes array."""
     made: dict[str, Grouped] = {}
+    parts: dict[str, Column] = {}
     for bar, atoms in zip(plan.formula.random, plan.groups, strict=True):
         if bar.factor in made:
             continue
@@ -450,9 +451,10 @@ def _groupings(plan: Plan, used: Used) -> dict[str, Grouped]:
             made[bar.factor] = members_of(bar.factor, atoms, bar, *own)
         else:
             factors = factors_of(bar.factor, atoms, used.columns, used.memory, used.n)
-            for factor in factors:
-                check_labels(factor)
+            parts.update({own.name: own for own in factors})
             made[bar.factor] = combine(bar.factor, atoms, factors, fewest_levels(plan, bar))
+    for factor in parts.values():
+        check_labels(factor)
     return made
 
 

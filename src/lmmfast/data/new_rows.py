@@ -34,7 +34,7 @@ def rows_given(design: Design, newdata: Any, X: Any, Z: Any) -> Any:
         raise DataError("give newdata, or X and Z, not both: they are the same rows")
     if X is None:
         raise DataError("Z needs X, the fixed-effects columns of the same rows", variable="X")
-    fixed = np.asfortranarray(floats_of(X, "X"))
+    fixed = np.asfortranarray(floats_of(_in_order(X, design.x_names), "X"))
     if fixed.ndim != 2 or fixed.shape[1] != len(design.x_names):
         raise DataError(
             f"X has shape {fixed.shape}; the model has {len(design.x_names)} fixed-effects "
@@ -52,6 +52,16 @@ def rows_given(design: Design, newdata: Any, X: Any, Z: Any) -> Any:
         )
     n = len(fixed)
     return NewRows(fixed, [_term(design, i, part, n) for i, part in enumerate(given)])
+
+
+def _in_order(X: Any, names: Sequence[str]) -> Any:
+    """Columns of a pandas frame with the names of the model's, in the model's order."""
+    if not (hasattr(X, "iloc") and hasattr(X, "columns")):
+        return X
+    at = {str(name): j for j, name in enumerate(X.columns)}
+    if at.keys() != {*names} or len(X.columns) != len(names):
+        return X
+    return X.iloc[:, [at[name] for name in names]]
 
 
 def _term(design: Design, i: int, part: Any, n: int) -> tuple[Codes, Matrix]:

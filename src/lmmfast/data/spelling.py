@@ -64,11 +64,22 @@ def _all_seen(texts: Sequence[str]) -> list[str] | None:
         joined = "\n".join(texts)
     except TypeError:
         return None
-    ends = f"\n{joined}\n"
-    if joined.isascii() and not any(odd in ends for odd in (" \n", "\n ", "  ", "\t", "\r")):
+    if not _hides(joined):
         return None
     found = [" ".join(own.split()) for own in _shown(joined).split("\n")]
     return found if len(found) == len(texts) else None
+
+
+def _hides(text: str) -> bool:
+    """Whether lines of a text may be others than they seem to be."""
+    ends = f"\n{text}\n"
+    if any(odd in ends for odd in (" \n", "\n ", "  ", "\t", "\r")):
+        return True
+    if text.isascii():
+        return False
+    letters = {*text} - {" ", "\n"}
+    odd = any(own.isspace() or unicodedata.category(own) == "Cf" for own in letters)
+    return odd or not unicodedata.is_normalized("NFC", text)
 
 
 def seen(text: str) -> str:

@@ -90,6 +90,12 @@ class Parameters:
         for name in given:
             if name not in known:
                 raise ValueError(f"params has no {name!r}: it may have {', '.join(known)}")
+        for name in ("sd", "corr"):
+            own = given.get(name)
+            if own is not None and not isinstance(own, Mapping):
+                raise ValueError(
+                    f"params: {name} goes by grouping factors, {{'subject': ...}}, not {own!r}"
+                )
         return cls(**named)
 
     def of(

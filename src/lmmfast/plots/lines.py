@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..data.columns import Table
+from ..data.design import aligned_to_fit
 from ..errors import DataError, LmmError, silenced
 from ..typing import Axes, AxesLike, Fitted
 from . import axes as _axes
@@ -181,7 +182,7 @@ def variable_of(fit: Any, x: Any) -> np.ndarray:
     """Values of a variable in the rows used (n): numbers, or labels."""
     n = fit.nobs
     if not isinstance(x, str):
-        values = np.asarray(x)
+        values = np.asarray(aligned_to_fit(x, fit.design, "x"))
         if values.shape != (n,):
             raise DataError(f"x has shape {values.shape}, the fit used {n} rows")
         return values

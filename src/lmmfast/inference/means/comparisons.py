@@ -123,8 +123,10 @@ def _given(kind: Any, labels: Sequence[str]) -> Named:
     if isinstance(kind, Mapping):
         if any(isinstance(own, str) for own in kind.values()):
             return _named_texts(kind, labels)
-        names, kind = [str(name) for name in kind], list(kind.values())
+        names = [str(name) for name in kind]
+        kind = [_by_level(own, labels) for own in kind.values()]
     elif hasattr(kind, "index") and hasattr(kind, "columns"):
+        kind = _of_frame(kind, labels)
         names = [str(name) for name in kind.index]
     elif isinstance(kind, (list, tuple)) and kind and all(isinstance(own, str) for own in kind):
         parts = [_in_words(own, labels) for own in kind]
@@ -142,11 +144,39 @@ def _given(kind: Any, labels: Sequence[str]) -> Named:
     return names or [f"c{i}" for i in range(len(weights))], weights
 
 
+def _of_frame(frame: Any, labels: Sequence[str]) -> Any:
+    """A row for each contrast, columns in the order of the means: by their names, where rows or
+    columns are named after all means."""
+    for own in (frame, frame.T):
+        at = {str(name): i for i, name in enumerate(own.columns)}
+        if at.keys() == {*labels} and len(own.columns) == len(labels):
+            return own.iloc[:, [at[label] for label in labels]]
+    return frame
+
+
+def _by_level(weights: Any, labels: Sequence[str]) -> Any:
+    """Weights by the names of the means, zero where one is not named; others as they are."""
+    items = getattr(weights, "items", None)
+    own = {} if items is None else {str(name): value for name, value in items()}
+    named = isinstance(weights, Mapping) or (own and own.keys() <= {*labels})
+    if not named:
+        return weights
+    unknown = [name for name in own if name not in labels]
+    if unknown:
+        raise ValueError(
+            f"contrasts: {unknown[0]!r} is none of the means: {', '.join(labels[:12])}"
+        )
+    return [own.get(label, 0.0) for label in labels]
+
+
 def _named_texts(kind: Mapping[Any, Any], labels: Sequence[str]) -> Named:
     """Contrasts in words, or weights, by name."""
     names, rows = [], []
     for name, own in kind.items():
-        given = _in_words(own, labels) if isinstance(own, str) else _given([own], labels)
+        if isinstance(own, str):
+            given = _in_words(own, labels)
+        else:
+            given = _given([_by_level(own, labels)], labels)
         several = len(given[1]) > 1
         names += [f"{name} {i}" if several else str(name) for i in range(len(given[1]))]
         rows.append(given[1])

@@ -109,7 +109,8 @@ def emmeans(
         the one before), "eff" and "del.eff" (each with the mean of all, or of the others),
         "mean_chg" (all after a place with all before), "poly" (polynomials, smallest integers),
         "identity"; text about the means, ``"(b + c) / 2 - a"``; or weights for the means of
-        ``specs``, rows or ``{name: weights}``.
+        ``specs``, rows or ``{name: weights}``, in their order or by their names
+        (``{"b-a": {"b": 1, "a": -1}}``, a data frame with a column, or a row, for each mean).
     interaction : bool, str, list or dict, optional
         Contrasts of contrasts: one kind for all variables of `specs`, or one for each. True:
         `contrasts` for all.
