@@ -341,3 +341,11 @@ def test_columns_of_new_rows_go_by_name():
 def test_standard_deviations_go_by_group(fit):
     with pytest.raises(ValueError, match="sd goes by grouping factors"):
         fit.simulate(params={"beta": {"x": 0}, "sd": 1.0, "sigma": 1})
+
+
+def test_levels_that_files_cannot_hold(tmp_path):
+    months = pd.period_range("2020-01", periods=GROUPS, freq="M")[DATA["g"]]
+    fit = lmer("y ~ x + (1 | month)", DATA.assign(month=months))
+    with pytest.raises(DataError, match=r"^a level of type Period .*use numbers, text, booleans"):
+        fit.save(tmp_path / "m.lmm")
+    assert not list(tmp_path.iterdir())

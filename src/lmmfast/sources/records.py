@@ -128,7 +128,7 @@ def write_label(label: Any) -> Any:
     if isinstance(label, datetime.date):
         return {"date": label.isoformat()}
     raise DataError(
-        f"cross-products with a level of type {type(label).__name__} ({label!r}) cannot be saved: "
+        f"a level of type {type(label).__name__} ({label!r}) cannot be saved in a file: "
         "use numbers, text, booleans or dates as levels"
     )
 
