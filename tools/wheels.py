@@ -59,15 +59,14 @@ def run(*command: str | Path, **environment: str) -> None:
     subprocess.run([str(word) for word in command], check=True, env={**os.environ, **environment})
 
 
+def search_path() -> str:
+    """PATH with the tools of this Python's environment first."""
+    return f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
 def tool(name: str, *words: str | Path) -> None:
     """A command-line tool of this Python's environment."""
-    run(
-        sys.executable,
-        "-m",
-        name,
-        *words,
-        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    )
+    run(sys.executable, "-m", name, *words, PATH=search_path())
 
 
 def cross_file(folder: Path, target: str, arch: str) -> Path:
@@ -90,9 +89,33 @@ def build_source(out: Path) -> Path:
     return max(out.glob("lmmfast-*.tar.gz"), key=lambda path: path.stat().st_mtime)
 
 
-def repair_wheel(built: Path, out: Path, libc: str, arch: str) -> Path:
-    """A wheel under its target's tag. auditwheel finds what C library it asks for; but its `--plat`
-    knows the tags of the machine it runs on only, and no symbol tells musl 1.1 from 1.2."""
+def name_musl(folder: Path, arch: str) -> None:
+    """musl under the name that Alpine and auditwheel have for it: zig asks for `libc.so`, which may
+    be glibc's on the machine that builds. musl's loader takes both for itself."""
+    (built,) = folder.glob("*.whl")
+    tool("wheel", "unpack", "--dest", folder, built)
+    (tree,) = (path for path in folder.iterdir() if path.is_dir())
+    for extension in tree.rglob("*.so"):
+        run(
+            "patchelf",
+            "--replace-needed",
+            "libc.so",
+            f"libc.musl-{arch}.so.1",
+            extension,
+            PATH=search_path(),
+        )
+    tool("wheel", "pack", "--dest-dir", folder, tree)
+
+
+def repair_wheel(raw: Path, out: Path, libc: str, arch: str) -> Path:
+    """The wheel in a folder as auditwheel repairs it, which must not ask for more than is promised.
+
+    auditwheel's `--plat` has the tags of the machine that it runs on only, so it chooses, and the
+    target's tags come after: no symbol tells musl 1.1 from 1.2, which zig has.
+    """
+    if libc == "musl":
+        name_musl(raw, arch)
+    (built,) = raw.glob("*.whl")
     tool("auditwheel", "repair", "--plat", "auto", "--only-plat", "--wheel-dir", out, built)
     (found,) = out.glob("*.whl")
     kind, *most = OLDEST[libc].split("_")
@@ -118,8 +141,7 @@ def build_wheel(name: str, source: Path, out: Path) -> Path:
         ]
         host = {"_PYTHON_HOST_PLATFORM": f"linux-{arch}"}
         run(sys.executable, "-m", "build", "--wheel", "--outdir", raw, *options, source, **host)
-        (built,) = raw.glob("*.whl")
-        wheel = repair_wheel(built, folder / "repaired", libc, arch)
+        wheel = repair_wheel(raw, folder / "repaired", libc, arch)
         if LIMITED:
             tool("abi3audit", "--strict", "--verbose", wheel)
         tool("twine", "check", "--strict", wheel)
