@@ -450,9 +450,7 @@ def test_profile_of_a_correlation_holds_it(fev):
     low = fit.conf_int(method="profile", parameters=["rho"])["lower"].iloc[0]
     model = dense_of(fit)
     shape = np.full((4, 4), low) + (1 - low) * np.eye(4)
-    found = minimize_scalar(
-        lambda s: model.criterion([s * shape], False), (60, 90, 130), tol=1e-3
-    )
+    found = minimize_scalar(lambda s: model.criterion([s * shape], False), (60, 90, 130), tol=1e-3)
     assert found.fun - fit.objective == pytest.approx(3.8415, abs=2e-3)
 
 
