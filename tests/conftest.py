@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -95,15 +96,23 @@ def covering(cases: Iterable[Sequence[Hashable]], together: int = 1) -> list[Any
 
     For grids whose axes are ways through the code that have nothing to do with each other: what
     each value does is then seen in any one case with it. With together=2 every pair of values that
-    some case has occurs.
+    some case has occurs. Of cases that add as much the one is taken whose values occur least.
     """
     all_cases = [tuple(case) for case in cases]
     met = [set(combinations(enumerate(case), together)) for case in all_cases]
     wanted, often = set().union(*met), set()
+    uses: Counter[tuple[int, Hashable]] = Counter()
     while wanted:
-        best = max(range(len(met)), key=lambda i: len(met[i] & wanted))
+        best = max(
+            range(len(met)),
+            key=lambda i: (
+                len(met[i] & wanted),
+                -sum(uses[own] for own in enumerate(all_cases[i])),
+            ),
+        )
         often.add(best)
         wanted -= met[best]
+        uses.update(enumerate(all_cases[best]))
     return [
         pytest.param(*case, marks=() if i in often else pytest.mark.slow)
         for i, case in enumerate(all_cases)

@@ -73,6 +73,7 @@ def test_its_errors_are_words(in_c: ModuleType, rows: tuple) -> None:
         in_c.fit(x, x, g + 1, levels)
 
 
+@pytest.mark.slow  # to compile what Cython writes takes five seconds
 @needs_compiler
 def test_a_program_in_cython(tmp_path: Path, rows: tuple) -> None:
     pytest.importorskip("Cython")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense import Problem
 from structures import STRUCTURES
-from test_kernels import both, every, largest, thetas
+from test_kernels import both, either, largest, thetas
 
 from lmmfast import LMM
 
@@ -19,7 +21,7 @@ FLOOR = 1e-6  # in units of the columns: derivatives on the boundary are taken t
 
 # Complex steps cost a dense LU for each parameter: the large ones only in the long version
 COST = {name: len(p.y) ** 3 * p.ntheta for name, (p, _) in STRUCTURES.items()}
-cheap = pytest.mark.parametrize("name", [name for name in STRUCTURES if COST[name] < 1e8])
+CHEAP = [name for name in STRUCTURES if COST[name] < 1e8]
 costly = pytest.mark.parametrize("name", [name for name in STRUCTURES if COST[name] >= 1e8])
 
 
@@ -30,8 +32,7 @@ def check_gradient(problem: Problem, theta: np.ndarray, reml: bool) -> None:
     close(found, wanted, GRADIENT * largest(wanted) + FLOOR * np.abs(H).max(axis=1), 1.0)
 
 
-@both
-@cheap
+@pytest.mark.parametrize(("name", "reml"), covering(product(CHEAP, (True, False))))
 def test_gradient(name: str, reml: bool) -> None:
     problem, _ = STRUCTURES[name]
     for theta in thetas(problem)[1:]:
@@ -59,8 +60,7 @@ def test_slope_along_a_direction(name: str) -> None:
             assert gradient @ direction == pytest.approx(wanted, abs=GRADIENT * size)
 
 
-@both
-@every
+@either
 def test_curvature(name: str, reml: bool) -> None:
     problem, _ = STRUCTURES[name]
     model = LMM.from_arrays(*problem.arrays)

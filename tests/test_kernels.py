@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
-from conftest import close
+from conftest import close, covering
 from dense import Problem, Solution
 from structures import STRUCTURES
 
@@ -20,6 +21,8 @@ ESTIMATE = 1e-8  # of the largest entry
 
 both = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 every = pytest.mark.parametrize("name", STRUCTURES)
+# The two criteria share all but a few lines: every structure with one of them, if slow with both
+either = pytest.mark.parametrize(("name", "reml"), covering(product(STRUCTURES, (True, False))))
 
 
 def thetas(problem: Problem) -> list[np.ndarray]:
@@ -77,8 +80,7 @@ def test_objective(name: str, reml: bool) -> None:
         assert model.objective(theta, reml=reml) == pytest.approx(wanted, rel=OBJECTIVE)
 
 
-@both
-@every
+@either
 def test_estimates(name: str, reml: bool) -> None:
     problem, _ = STRUCTURES[name]
     theta = thetas(problem)[0]

@@ -511,7 +511,7 @@ def test_collinearity(crossed_fit: Any) -> None:
 
 def test_a_check_of_every_kind_of_fit(sleep: Any, binary: Any, visits: Any) -> None:
     for fit in (sleep, binary, visits):
-        found = fit.check(40, seed=1)
+        found = fit.check(20, seed=1)
         assert set(found.verdicts["verdict"]) <= {"fine", "look"}
         assert found.verdicts["check"].is_unique
         text = str(found)

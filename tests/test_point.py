@@ -73,6 +73,16 @@ def cases() -> Iterator[Any]:
 
 
 exact = pytest.mark.parametrize(("name", "storage"), list(cases()))
+# The definition costs n^3 for each parameter; other readings need the strips as well
+lighter = pytest.mark.parametrize(
+    ("name", "storage"),
+    [
+        pytest.param(
+            *case.values, id=case.id, marks=pytest.mark.slow if "strips" in case.id else ()
+        )
+        for case in cases()
+    ],
+)
 
 
 def thetas(problem: Problem) -> list[np.ndarray]:
@@ -189,7 +199,7 @@ def test_hessian(name: str, storage: str, reml: bool) -> None:
         close(found[1], second, max(np.abs(traces).max(), np.abs(second).max()), READING)
 
 
-@exact
+@lighter
 def test_forms_and_traces(name: str, storage: str) -> None:
     """V'Z'V^-1 Z V, tr V^-1 G_r and tr V^-1 G_r V^-1 G_s, G_r in whitened columns."""
     problem, _ = STRUCTURES[name]
@@ -406,7 +416,7 @@ def test_fixed_effects(name: str, storage: str) -> None:
         same(g, tuple(part[:, :, 0] for part in left), 1e-8)
 
 
-@exact
+@lighter
 def test_criterion_and_estimates(name: str, storage: str) -> None:
     problem, _ = STRUCTURES[name]
     model = LMM.from_arrays(*problem.arrays, storage=storage)

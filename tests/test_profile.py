@@ -164,14 +164,13 @@ def named(profile: Any, name: str) -> Parameter:
     ("model", "name", "reml"),
     [
         ("sleepstudy__rs_reml", "sd(Intercept | Subject)", False),
-        pytest.param(
-            *("sleepstudy__rs_reml", "cor(Intercept, Days | Subject)", False),
-            marks=pytest.mark.slow,
-        ),
         ("sleepstudy__rs_reml", "Days", False),
         ("sleepstudy__rs_reml", "sd(Days | Subject)", True),
         ("sleepstudy__rs_reml", "cor(Intercept, Days | Subject)", True),
-        pytest.param("sleepstudy__rs_reml", "sigma", True, marks=pytest.mark.slow),
+        *[
+            pytest.param("sleepstudy__rs_reml", *one, marks=pytest.mark.slow)
+            for one in [("cor(Intercept, Days | Subject)", False), ("sigma", True)]
+        ],
         ("sleepstudy__wt_ri_ml", "sd(Intercept | Subject)", False),
         ("sleepstudy__wt_ri_ml", "Days", False),
         ("sleepstudy__offterm_ml", "sigma", False),

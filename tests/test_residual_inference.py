@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import covering
+from conftest import seldom
 from dense_residual import Dense
 from test_residual_structures import dense_of, fitted
 
@@ -79,8 +80,13 @@ def made(name: str) -> LMMFit:
     return lmer(formula, frame(), **how)
 
 
+# Second differences in the many parameters of antedependence take as long as all the others
 @pytest.mark.parametrize(
-    ("name", "observed"), covering((name, observed) for name in FITS for observed in (False, True))
+    ("name", "observed"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case == ("ante", True) else ())
+        for case in product(FITS, (False, True))
+    ],
 )
 def test_kenward_roger_is_that_of_the_definition(name: str, observed: bool) -> None:
     fit = made(name)
@@ -102,7 +108,7 @@ def test_kenward_roger_of_the_references(name: str) -> None:
     compare(fit, own.kenward(own.entries(psi), np.eye(len(fit.params)), False), False)
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", seldom(FITS, ["ante"]))
 def test_satterthwaite_is_that_of_the_definition(name: str) -> None:
     fit = made(name)
     if (fit.theta == 0).any():  # differences of the definition cross the boundary

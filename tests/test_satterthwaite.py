@@ -10,7 +10,7 @@ from conftest import close, covering
 from dense import Problem
 from reference_data import reference, reference_names
 from structures import STRUCTURES
-from test_kernels import both, every, largest, thetas
+from test_kernels import both, either, largest, thetas
 from test_reference import NOT_IDENTIFIED, Case, fit_reference
 
 import lmmfast
@@ -32,8 +32,7 @@ with_reference = [name for name in reference_names() if "satterthwaite" in refer
 # ---- projections ---------------------------------------------------------------------------------
 
 
-@every
-@both
+@either
 @pytest.mark.filterwarnings("ignore::lmmfast.IdentifiabilityWarning")
 def test_projection(name: str, reml: bool) -> None:
     """Z'V^-1 X (X'V^-1 X)^-1 and Z'P y in dense algebra, at random and singular points."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import seldom
 
 from lmmfast import lmer
 from lmmfast.inference.kenward import KenwardRoger
@@ -144,7 +145,8 @@ def fitted(term: str, reml: bool = True, seed: int = 2) -> tuple[Any, Dense, np.
     return fit, dense, fit.parameters()["estimate"].to_numpy()
 
 
-@pytest.mark.parametrize("term", SIGMA)
+# a Hessian of differences: those of many parameters are slow, their kin are not
+@pytest.mark.parametrize("term", seldom(SIGMA, ["toep(0 + f | g)", "ad(0 + f | g)"]))
 def test_criterion_and_errors(term: str) -> None:
     fit, dense, natural = fitted(term)
     assert fit.converged
