@@ -24,6 +24,7 @@ ARGUMENTS = {
     "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
     "optimizer": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
     "condVar": "write cond_var=True",
+    "exponentiate": "numpy.exp(fit.conf_int()), or fit.tidy(exponentiate=True, conf_int=True)",
     "postVar": "write cond_var=True",
     "allow_new_levels": 'write new_levels="population"',
     "newdata": "the new data come first: fit.predict(new)",
@@ -60,6 +61,11 @@ _OF = {
         "stat_fun": "the statistic is t of the model, F of several coefficients",
         "n_jobs": "write threads=2",
     },
+    "emmeans": {
+        "offset": 'write at={"years": 1} for the variable whose logarithm is the offset',
+        "infer": "write .contrasts.summary(conf_int=True)",
+        "regrid": 'write type="response"',
+    },
     "lmer": {
         "groups": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes groups=",
         "re_formula": "the formula has the random effects, as in lme4; lmmfast.mixedlm takes it",
@@ -92,6 +98,9 @@ _OF = {
         "covariance": "the covariance is a term of the formula: us(visit | subject)",
         "correlation": "the covariance is a term of the formula: ar1(visit | subject)",
         "random": "there are no random effects here: lmer has them",
+    },
+    "update": {
+        "covariance": 'the formula has it: fit.update(". ~ . - us(v | s) + ar1(v | s)")',
     },
     "power": {
         "nsim": "write n=1000",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import tables as _tables
+from ...hints import hinted
 from ...plots import results as _pictures
 from ..classes import class_kind
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ...fit import Fit
 
 
+@hinted
 def emmeans(
     fit: Fit,
     specs: str | Sequence[str],
