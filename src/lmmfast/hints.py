@@ -24,6 +24,7 @@ ARGUMENTS = {
     "control": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
     "optimizer": "there is one optimizer, and it certifies its optimum: nothing needs to be set",
     "condVar": "write cond_var=True",
+    "exponentiate": "numpy.exp(fit.conf_int()), or fit.tidy(exponentiate=True, conf_int=True)",
     "postVar": "write cond_var=True",
     "allow_new_levels": 'write new_levels="population"',
     "newdata": "the new data come first: fit.predict(new)",
@@ -125,7 +126,8 @@ _OF = {
         "contr": 'write contrasts="pairwise"',
         "pairwise": 'write contrasts="pairwise"',
         "lmer_df": 'write ddf="satterthwaite", "kenward-roger" or "z"',
-        "infer": "limits are in the table of means, tests in that of contrasts",
+        "infer": "means have limits; write .contrasts.summary(conf_int=True) for those of contrasts",
+        "offset": 'write at={"years": 1} for the variable whose logarithm is the offset',
         "transform": 'write type="response"',
         "regrid": 'write type="response"',
         "nesting": "means of combinations that the data do not have are missing",
@@ -139,12 +141,15 @@ _OF = {
         "simple": "write by= for the other variables: contrasts within their levels",
         "method": 'the kind comes first: means.contrast("pairwise")',
         "reverse": 'write means.contrast("revpairwise")',
-        "infer": "limits and tests are always shown",
+        "infer": "write .summary(conf_int=True)",
         "enhance_levels": "levels have their names",
     },
     "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
-    "update": {"evaluate": "see the formula of the result"},
+    "update": {
+        "covariance": 'the formula has it: fit.update(". ~ . - us(v | s) + ar1(v | s)")',
+        "evaluate": "see the formula of the result",
+    },
 }
 
 # Attributes of other packages' fits.

@@ -64,6 +64,12 @@ class Table:
             )
         if data.ndim != 2:
             raise DataError("data is a Series; give a data frame: data.to_frame()")
+        if getattr(
+            data, "attrs", None
+        ):  # pandas copies them, whatever they hold, with every column that is read
+            import pandas as pd
+
+            data = pd.DataFrame(data)  # the same columns, without attrs
         self._native, self.pandas = data, True
         self.n: int = len(data)
         self.names: Iterable[Any] = data.columns

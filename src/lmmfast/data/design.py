@@ -301,9 +301,10 @@ def response_of(
     label = plan.formula.response
     value = evaluated(plan.response, columns, memory, rows)
     if isinstance(value, Column):
+        ordinal = "; of ordered classes there is glmer(..., family='ordered')"
         raise DataError(
-            f"the response {label!r} is not numeric; a linear mixed model needs numbers"
-            f"{not_numbers(value, rows)}",
+            f"the response {value.name!r} is not numeric; a linear mixed model needs numbers"
+            f"{not_numbers(value, rows)}{ordinal if value.ordered else ''}",
             variable=label,
         )
     if len(value) != 1:

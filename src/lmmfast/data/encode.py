@@ -51,6 +51,9 @@ class Coding:
         """New data in the training data's levels, none of which may be new."""
         if self.levels is None:
             if isinstance(values, Column):
+                if not len(values.levels):  # None alone has no type: numbers that are missing
+                    nothing = np.full(len(values.codes), np.nan)
+                    return dict.fromkeys(self.names, nothing)
                 raise DataError(
                     f"{self.label!r} was numeric when the model was fitted, but the new data have "
                     f"labels such as {_some_levels(values)}",

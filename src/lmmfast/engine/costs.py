@@ -38,6 +38,7 @@ NAMES = {  # of the trailing matrix: what is left when the first factor is elimi
     "sparse": "a sparse Cholesky factor",
     "iterative": "conjugate gradients; log-determinant and gradient are estimated",
 }
+SHOWN = 10  # grouping factors that a refusal names
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,7 +184,10 @@ def planned(design: Design, report: StorageReport, available: float) -> ModelPla
 
 def refusal(design: Design, report: StorageReport, limit: float) -> str:
     """Why a model is not made: its table, and what can be done."""
-    levels = ", ".join(f"{term.group} ({len(term.levels)} levels)" for term in design.terms)
+    factors = list(dict.fromkeys(f"{t.group} ({len(t.levels)} levels)" for t in design.terms))
+    levels = ", ".join(factors[:SHOWN])
+    if len(factors) > SHOWN:
+        levels += f" and {len(factors) - SHOWN} more"
     lines = [
         f"the model needs {_memory(report['bytes'])}, more than the {_memory(limit)} that may be "
         f"used; grouping factors: {levels}"

@@ -151,6 +151,8 @@ class _State:
         want, count = self._want, values.shape[1]
         if has.all():
             return self._fitted(self._whole, values, weights, want)
+        if not has.any():
+            return no_fits(self._whole, want, count, "no model: all values are missing")
         model = self._of_rows(has)
         if isinstance(model, LmmError):
             return no_fits(self._whole, want, count, f"no model: {model}")

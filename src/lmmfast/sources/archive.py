@@ -385,11 +385,14 @@ def _blocks_of(reader: Reader, cross: Totals) -> Any:
 
 def write(data: bytes, path: Path) -> None:
     """Writes a file whole or not at all, Ctrl-C included: to a neighbour, flushed to the disk, then
-    renamed."""
+    renamed. Pipes and devices are written to; a rename would put a file in their place."""
     target, neighbour = Path(os.path.realpath(path)), ""
     if target.is_dir():
-        what = f"{os.strerror(errno.EISDIR)}: give the name of a file in it"
+        what = f"{os.strerror(errno.EISDIR)}: give the name of a file in this folder"
         raise IsADirectoryError(errno.EISDIR, what, str(path))
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
     try:
         try:
             handle, neighbour = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -403,9 +406,11 @@ def write(data: bytes, path: Path) -> None:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         os.chmod(neighbour, mode)
         os.replace(neighbour, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(neighbour)
+        if isinstance(error, OSError) and error.filename != str(path):  # none, or the neighbour's
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
     _flush_directory(target.parent)
 

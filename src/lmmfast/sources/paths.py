@@ -83,7 +83,7 @@ class TextFormatError(DataError):
         said = ", ".join(f"{name}={value!r}" for name, value in options.items())
         self.found, self.options = f"cannot read {path!r}: {found}", options
         super().__init__(
-            f"{self.found}: give pandas.read_csv({os.path.basename(path)!r}, {said}) as data",
+            f"{self.found}: give pandas.read_csv({path!r}, {said}) as data",
             **facts,
         )
 

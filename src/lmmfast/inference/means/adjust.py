@@ -30,6 +30,7 @@ ADJUSTMENTS = (
     "dunnettx",
     "mvt",
 )
+WITHOUT_INTERVALS = ("holm", "fdr")  # of their own: `critical` takes Bonferroni's
 RANK = 1e-8  # relative variance below which tests have no further dimension
 
 

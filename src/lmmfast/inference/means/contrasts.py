@@ -14,7 +14,7 @@ from ... import tables as _tables
 from ...plots import results as _pictures
 from ...typing import Adjustment, Axes, Contrasted
 from ..ddf import check_choice
-from .adjust import ADJUSTMENTS, adjustment
+from .adjust import ADJUSTMENTS, WITHOUT_INTERVALS, adjustment
 from .comparisons import contrast_weights, kind_of
 from .estimates import LinearEstimates, frame, paper, product
 from .grid import text
@@ -123,15 +123,37 @@ class Contrasts(LinearEstimates, _tables.FrameLike):
         """
         return contrasts_of(self, kind, by=by, adjust=adjust, ref=ref)
 
-    def summary(self) -> _tables.Summary:
-        """The contrasts on paper."""
-        return _tables.Summary((self.section(),))
+    def summary(self, *, conf_int: bool = False) -> _tables.Summary:
+        """The contrasts on paper.
 
-    def section(self) -> tuple[str | _tables.Table, ...]:
+        Parameters
+        ----------
+        conf_int : bool, default False
+            With the intervals of `conf_int` beside the tests.
+
+        Returns
+        -------
+        Summary
+            With ``to_latex``, ``to_html`` and ``to_markdown``.
+        """
+        return _tables.Summary((self.section(conf_int),))
+
+    def section(self, conf_int: bool = False) -> tuple[str | _tables.Table, ...]:
         """The contrasts under a title, with what was adjusted."""
-        lines = [*self._scale_notes(), *self.notes, *self._adjust_notes()]
+        shown, lines = self._table, [*self._scale_notes(), *self.notes, *self._adjust_notes()]
+        if conf_int:
+            limits = self.conf_int()[["lower", "upper"]]
+            shown = shown.join(limits)[[*shown.columns[:-2], *limits, *shown.columns[-2:]]]
+            lines.append(self._interval_note())
         wrapped = [line for note in lines for line in _tables.wrapped(note)]
-        return ("Contrasts:", paper(self._table, len(self._columns())), *wrapped)
+        return ("Contrasts:", paper(shown, len(self._columns())), *wrapped)
+
+    def _interval_note(self) -> str:
+        said = f"Confidence level: {self.level:g}"
+        if max(len(rows) for rows in self.families) < 2 or self.adjust == "none":
+            return said
+        own = "bonferroni" if self.adjust in WITHOUT_INTERVALS else self.adjust
+        return f"{said}, simultaneous, {own} method"
 
     def _columns(self) -> dict[str, np.ndarray]:
         return {name: self.cells[name] for name in self.specs + self.by}
@@ -212,9 +234,10 @@ def _made(
         notes.append(f"Contrasts are on the scale of {own.scale.label}")
     if ratios and np.any(own.bias) and own.fit.family is not None:
         notes.append("Ratios are given the random effects, not of the means that are averaged")
-    if ratios and "contrast" in cells:
-        divided = [name.replace(" - ", " / ") for name in cells["contrast"]]
-        cells = cells | {"contrast": np.array(divided, dtype=object)}
+    if ratios:  # of one contrast, or of each variable of an interaction
+        for name in specs:
+            divided = [label.replace(" - ", " / ") for label in cells[name]]
+            cells = cells | {name: np.array(divided, dtype=object)}
     found = Contrasts(
         own.fit,
         own.of,

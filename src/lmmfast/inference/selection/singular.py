@@ -346,10 +346,15 @@ class Singularity(tables.Printed):
             for texts, score in zip(self.shown, self.directions["score"], strict=True)
         ]
         what = f"Slope of the criterion in the variance{self.over} of each direction; the steeper"
-        return (
-            *tables.wrapped(f"{what} it is, the clearer that this variance is zero:"),
-            tables.Table(("", "direction", "slope"), tuple(rows), 2),
-        )
+        title = tables.wrapped(f"{what} it is, the clearer that this variance is zero:")
+        table = tables.Table(("", "direction", "slope"), tuple(rows), 2)
+        if max(map(len, str(table).splitlines())) <= tables.LINE:
+            return (*title, table)
+        short, lines = [], []
+        for number, (group, direction, slope) in enumerate(rows, start=1):
+            short.append((group, f"({number})", slope))
+            lines += tables.wrapped(f"({number}) {direction}")
+        return (*title, tables.Table(table.header, tuple(short), 2), *lines)
 
 
 def explain_singularity(fit: Fit) -> Singularity:
