@@ -112,7 +112,7 @@ def test_fits_in_files_that_are_open(fit, tmp_path):
 
 
 def test_a_folder_is_no_file(fit, tmp_path):
-    with pytest.raises(IsADirectoryError, match="give the name of a file in it") as caught:
+    with pytest.raises(IsADirectoryError, match="give the name of a file in this folder") as caught:
         fit.save(tmp_path)
     assert caught.value.filename == str(tmp_path)
     assert not list(tmp_path.iterdir())
