@@ -166,3 +166,39 @@ def test_rates_are_asked_for_in_the_words_of_other_packages() -> None:
     np.testing.assert_allclose(
         rates[["conf.low", "conf.high"]].astype(float), np.exp(fit.conf_int().loc["arm[T.b]"])
     )
+
+
+@pytest.fixture(scope="module")
+def rated() -> Any:
+    rng = np.random.default_rng(6)
+    data = pd.DataFrame({"form": np.tile(["a", "b"], 120), "subj": np.repeat(range(12), 20)})
+    latent = rng.normal(size=240) + (data["form"] == "b") + rng.normal(size=12)[data["subj"]]
+    data["rating (1-4)"] = np.digitize(latent, [-0.5, 0.5, 1.5]) + 1
+    return lmmfast.glmer("`rating (1-4)` ~ form + (1 | subj)", data, "ordered")
+
+
+def test_classes_of_a_quoted_response_are_named_as_its_column(rated: Any) -> None:
+    means = emmeans(rated, ["form", "rating (1-4)"], type="prob")
+    assert means.specs == ("rating (1-4)", "form")
+    assert "rating (1-4)" in emmeans(rated, "form", type="prob").to_frame()
+
+
+def test_probabilities_of_classes_are_drawn_over_the_classes(rated: Any) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    means = emmeans(rated, "form", type="prob")
+    (ax,) = means.plot()
+    assert [one.get_text() for one in ax.get_xticklabels()] == ["1", "2", "3", "4"]
+    assert [one.get_text() for one in ax.get_legend().get_texts()] == ["a", "b"]
+    assert len(means.plot("form")) == 4
+    plt.close("all")
+
+
+def test_verdicts_fit_on_paper() -> None:
+    data = datasets.load("kb07").rename(columns={"S": "speaker_of_the_name", "P": "precedent_kept"})
+    fit = lmer("RTtrunc ~ speaker_of_the_name * precedent_kept + (precedent_kept | subj)", data)
+    checks = fit.check()
+    lines = str(checks).splitlines()
+    assert max(map(len, lines)) <= 100
+    words = " ".join(" ".join(lines).split())
+    assert all(" ".join(why.split()[:3]) in words for why in checks.verdicts.iloc[:, 2])
+    assert len(lines) > len(checks.table) + len(checks.verdicts) + 5

@@ -99,9 +99,6 @@ _OF = {
         "correlation": "the covariance is a term of the formula: ar1(visit | subject)",
         "random": "there are no random effects here: lmer has them",
     },
-    "update": {
-        "covariance": 'the formula has it: fit.update(". ~ . - us(v | s) + ar1(v | s)")',
-    },
     "power": {
         "nsim": "write n=1000",
         "fixed": 'write test="x", a coefficient or a term',
@@ -131,7 +128,10 @@ _OF = {
     },
     "ranova": {"ddf": "likelihood-ratio tests have no degrees of freedom"},
     "anova": {"test": 'write ddf="z" for chi-squared tests', "REML": "write refit=False"},
-    "update": {"evaluate": "see the formula of the result"},
+    "update": {
+        "covariance": 'the formula has it: fit.update(". ~ . - us(v | s) + ar1(v | s)")',
+        "evaluate": "see the formula of the result",
+    },
 }
 
 # Attributes of other packages' fits.
