@@ -274,6 +274,11 @@ def legend_beside(ax: Any, count: int) -> None:
     ax.legend(fontsize="x-small", frameon=False, handletextpad=0.1, columnspacing=0.8, **where)
 
 
+def broken(name: str, room: int = 30) -> str:
+    """A name of a coefficient, in lines where it is longer than a panel is wide."""
+    return name if len(name) <= room else name.replace(":", ":\n").replace(" | ", "\n| ")
+
+
 def turn_if_long(ax: Any, labels: Sequence[str], room: int = 40) -> None:
     """Turns the labels of a horizontal axis that would overlap: more than `room` letters."""
     if max(map(len, labels), default=0) * len(labels) > room:

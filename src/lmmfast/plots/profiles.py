@@ -86,7 +86,7 @@ def profile(profile: Any, which: Any = None, *, axes: Any = None) -> np.ndarray:
             if zeta[0] - CLOSE <= height <= zeta[-1] + CLOSE:
                 end = np.interp(height, zeta, value)
                 ax.plot([end, end], [0, height], color=_axes.GREY, lw=0.8, ls="--")
-        ax.set(xlabel=name, ylabel="zeta")
+        ax.set(xlabel=_axes.broken(name), ylabel="zeta")
     return drawn
 
 
@@ -174,7 +174,7 @@ def profile_density(profile: Any, which: Any = None, *, axes: Any = None) -> np.
     for ax, (name, part) in zip(drawn, parts.items(), strict=True):
         ax.plot(part["value"], part["density"], color="C0")
         ax.fill_between(part["value"], 0, part["density"], color="C0", alpha=0.2, linewidth=0)
-        ax.set(xlabel=name, ylabel="density")
+        ax.set(xlabel=_axes.broken(name), ylabel="density")
         ax.set_ylim(bottom=0)
     return drawn
 

@@ -14,8 +14,7 @@ Statist.* 5 (quantile residuals).
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -130,19 +129,9 @@ class Checks(tables.Printed):
         lines = [line for note in notes for line in tables.wrapped(note)]
         title = f"Checks by simulation: {tables.formula_text(self.formula)}"
         said = [tuple(map(str, row)) for row in self.verdicts.itertuples(index=False, name=None)]
-        verdicts = tables.Table(("Check", "Verdict", ""), tuple(_narrowed(said)), 3)
+        verdicts = tables.Table(("Check", "Verdict", ""), tuple(said), 3)
         first: tuple[str | tables.Table, ...] = (tables.Table(header, tuple(rows), 1), *lines)
         return tables.Summary((tuple(tables.wrapped(title)), first, (verdicts,)))
-
-
-def _narrowed(said: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Verdicts whose reasons go on in further lines where the table would be too wide."""
-    used = sum(2 + max(len(row[k]) for row in said) for k in (0, 1))
-    for name, verdict, why in said:
-        first, *more = textwrap.wrap(why, max(tables.LINE - used, 40)) or [""]
-        yield name, verdict, first
-        for line in more:
-            yield "", "", line
 
 
 def check(
