@@ -166,3 +166,57 @@ def test_rates_are_asked_for_in_the_words_of_other_packages() -> None:
     np.testing.assert_allclose(
         rates[["conf.low", "conf.high"]].astype(float), np.exp(fit.conf_int().loc["arm[T.b]"])
     )
+
+
+@pytest.fixture(scope="module")
+def rated() -> Any:
+    rng = np.random.default_rng(6)
+    data = pd.DataFrame({"form": np.tile(["a", "b"], 120), "subj": np.repeat(range(12), 20)})
+    latent = rng.normal(size=240) + (data["form"] == "b") + rng.normal(size=12)[data["subj"]]
+    data["rating (1-4)"] = np.digitize(latent, [-0.5, 0.5, 1.5]) + 1
+    return lmmfast.glmer("`rating (1-4)` ~ form + (1 | subj)", data, "ordered")
+
+
+def test_classes_of_a_quoted_response_are_named_as_its_column(rated: Any) -> None:
+    means = emmeans(rated, ["form", "rating (1-4)"], type="prob")
+    assert means.specs == ("rating (1-4)", "form")
+    assert "rating (1-4)" in emmeans(rated, "form", type="prob").to_frame()
+
+
+def test_probabilities_of_classes_are_drawn_over_the_classes(rated: Any) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    means = emmeans(rated, "form", type="prob")
+    (ax,) = means.plot()
+    assert [one.get_text() for one in ax.get_xticklabels()] == ["1", "2", "3", "4"]
+    assert [one.get_text() for one in ax.get_legend().get_texts()] == ["a", "b"]
+    assert len(means.plot("form")) == 4
+    plt.close("all")
+
+
+def test_long_names_are_whole_below_their_panels() -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    data = datasets.load("kb07").rename(columns={"S": "speaker_of_the_name", "P": "precedent_kept"})
+    bars = "(speaker_of_the_name * precedent_kept | subj) + (1 | item)"
+    fit = lmer(f"RTtrunc ~ speaker_of_the_name * precedent_kept + {bars}", data)
+    drawn = lmmfast.plots.caterpillar(fit)
+    figure = drawn[0].figure
+    figure.canvas.draw()
+    for ax in drawn:
+        extent = ax.xaxis.label.get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= figure.bbox.x1
+    plt.close("all")
+
+
+def test_equations_have_names_without_backticks() -> None:
+    data = datasets.load("sleepstudy").rename(columns={"Reaction": "RT (ms)"})
+    fit = lmer("log(`RT (ms)`) ~ Days + (1 | Subject)", data)
+    written = str(fit.equation())
+    assert "`" not in written and "log(RT (ms))" in written
+
+
+def test_headings_of_power_fit_on_paper() -> None:
+    data = datasets.load("kb07").rename(columns={"S": "speaker_of_the_name", "P": "precedent_kept"})
+    fit = lmer("RTtrunc ~ speaker_of_the_name * precedent_kept + (precedent_kept | subj)", data)
+    name = "speaker_of_the_name:precedent_kept"
+    lines = str(lmmfast.power(fit, test=name, n=10, seed=1)).splitlines()
+    assert max(map(len, lines)) <= 100 and any(name in line for line in lines)

@@ -162,7 +162,8 @@ class Power(tables.Printed):
             f"{tables.duration(self.seconds)}"
         )
         model = f"Model: {tables.formula_text(self.formula)}"
-        return tables.Summary(((title, model, how), (self._table(), *self._said())))
+        head = [line for one in (title, model, how) for line in tables.wrapped(one)]
+        return tables.Summary((tuple(head), (self._table(), *self._said())))
 
     def _table(self) -> tables.Table:
         frame = self.to_frame()

@@ -279,6 +279,12 @@ def legend_beside(ax: Any, count: int) -> None:
     ax.legend(fontsize="x-small", frameon=False, handletextpad=0.1, columnspacing=0.8, **where)
 
 
+def broken(name: Any, room: int = 30) -> str:
+    """A name as a label (`literal`), in lines where it is longer than a panel is wide."""
+    text = str(name)
+    return literal(text if len(text) <= room else text.replace(":", ":\n").replace(" | ", "\n| "))
+
+
 def turn_if_long(ax: Any, labels: Sequence[str], room: int = 40) -> None:
     """Turns the labels of a horizontal axis that would overlap: more than `room` letters."""
     if max(map(len, labels), default=0) * len(labels) > room:

@@ -144,7 +144,7 @@ def caterpillar(
             ax.tick_params(labelleft=False)
         if not first and not few:
             ax.set_ylabel("")
-        ax.set_xlabel(_axes.literal(f"{column} | {name}" if several else column))
+        ax.set_xlabel(_axes.broken(f"{column} | {name}" if several else column))
     return drawn
 
 
@@ -230,7 +230,7 @@ def qq_ranef(
             )  # fmt: skip
         else:
             _axes.points(ax, x, y)
-        ax.set(xlabel="normal quantile", ylabel="mode", title=_axes.literal(f"{column} | {name}"))
+        ax.set(xlabel="normal quantile", ylabel="mode", title=_axes.broken(f"{column} | {name}"))
     return drawn
 
 

@@ -99,7 +99,7 @@ def profile(
             if zeta[0] - CLOSE <= height <= zeta[-1] + CLOSE:
                 end = np.interp(height, zeta, value)
                 ax.plot([end, end], [0, height], color=_axes.GREY, lw=0.8, ls="--")
-        ax.set(xlabel=_axes.literal(name), ylabel="zeta")
+        ax.set(xlabel=_axes.broken(name), ylabel="zeta")
     return drawn
 
 
@@ -195,7 +195,7 @@ def profile_density(
     for ax, (name, part) in zip(drawn, parts.items(), strict=True):
         ax.plot(part["value"], part["density"], color="C0")
         ax.fill_between(part["value"], 0, part["density"], color="C0", alpha=0.2, linewidth=0)
-        ax.set(xlabel=_axes.literal(name), ylabel="density")
+        ax.set(xlabel=_axes.broken(name), ylabel="density")
         ax.set_ylim(bottom=0)
     return drawn
 

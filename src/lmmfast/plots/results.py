@@ -47,8 +47,8 @@ def means(means: Means, x: str | None = None, *, axes: AxesLike | None = None) -
     means : EMMeans or Trends
         Of `lmmfast.emmeans` or `lmmfast.emtrends`.
     x : str, optional
-        Variable of the horizontal axis. Default: the first. The others make a line for each of
-        their combinations; those of ``by`` panels.
+        Variable of the horizontal axis. Default: the first; of probabilities of classes the
+        classes. The others make a line for each of their combinations; those of ``by`` panels.
     axes : sequence of matplotlib axes, optional
         One a combination of ``by``. Default: a new figure.
 
@@ -66,7 +66,9 @@ def means(means: Means, x: str | None = None, *, axes: AxesLike | None = None) -
     specs, by = list(means.specs), list(means.by)
     if not specs + by:
         specs, frame = [""], frame.assign(**{"": "all"})
-    x = (specs or by)[0] if x is None else x
+    of_classes = getattr(means, "named", "") in ("prob", "cum.prob", "exc.prob")
+    classes = by[-1:] if of_classes else []  # where they are specs they are the first
+    x = (classes or specs or by)[0] if x is None else x
     if x not in specs + by:
         raise ValueError(f"x must be one of {', '.join(specs + by)}, not {x!r}")
     lines, panels = [v for v in specs if v != x], [v for v in by if v != x]

@@ -66,10 +66,8 @@ def equation(fit: Fit, numbers: bool, short: bool, width: int) -> Equation:
 
 
 def response_of(fit: Any) -> str:
-    """The left-hand side; a name alone without its backticks."""
-    written = str(fit.design.response)
-    bare = written[1:-1]
-    return bare if written == f"`{bare}`" and "`" not in bare else written
+    """The left-hand side, names without the formula's backticks."""
+    return re.sub("`([^`]*)`", r"\1", str(fit.design.response))
 
 
 def text(name: str) -> str:

@@ -43,6 +43,12 @@ class ClassMeans(NamedTuple):
     notes: tuple[str, ...]
 
 
+def response_name(fit: Fit) -> str:
+    """Of the column with the classes: the response's, without the backticks of the formula."""
+    quoted = re.fullmatch("`([^`]+)`", fit.design.response)
+    return quoted[1] if quoted else fit.design.response
+
+
 def roles(specs: Any, by: Any, name: str) -> Roles:
     """Specs and by without the variable of the classes, which the grid does not have."""
     if not name:
@@ -134,7 +140,7 @@ def _arranged(
     k, m = numbers.shape
     column = scale.column
     if column:
-        column = fit.design.response if column == "class" else column
+        column = response_name(fit) if column == "class" else column
         labels = np.array(scale.names, dtype=object)
         inside = role == "specs" or (not role and not wanted)
         if inside:

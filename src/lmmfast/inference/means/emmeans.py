@@ -24,7 +24,7 @@ from ..classes import class_kind
 from ..ddf import check_choice, check_level, ddf_of, fit_of, method_of
 from ..response import response_scale, total_variance
 from .adjust import ADJUSTMENTS, adjustment
-from .classes import class_means, roles
+from .classes import class_means, response_name, roles
 from .coefficients import FixedEffects
 from .contrasts import Contrasts, contrasts_of
 from .estimates import LinearEstimates, frame, paper
@@ -244,7 +244,7 @@ def _of_classes(
     asked: dict[str, Any],
 ) -> EMMeans:
     """Means of what the classes of an ordered response have."""
-    column = {"prob": fit.design.response, "mean.class": ""}.get(kind, "cut")
+    column = {"prob": response_name(fit), "mean.class": ""}.get(kind, "cut")
     own = roles(specs, by, column)
     grid = Grid.of(fit, at or {})
     wanted, within = grid.targets(own.specs, own.by)

@@ -133,7 +133,7 @@ class Checks(tables.Printed):
         said = [tuple(map(str, row)) for row in self.verdicts.itertuples(index=False, name=None)]
         verdicts = tables.Table(("Check", "Verdict", ""), tuple(said), 3)
         first: tuple[str | tables.Table, ...] = (tables.Table(header, tuple(rows), 1), *lines)
-        return tables.Summary(((title,), first, (verdicts,)))
+        return tables.Summary((tuple(tables.wrapped(title)), first, (verdicts,)))
 
 
 def check(
