@@ -82,7 +82,9 @@ def cross_file(folder: Path, target: str, arch: str) -> Path:
 def build_source(out: Path) -> Path:
     """The sdist: what is committed, and nothing that lies about in a working tree."""
     if not (ROOT / ".git").exists():
-        raise SystemExit(f"{ROOT} is no git checkout, so nothing says what an sdist has: use --source")
+        raise SystemExit(
+            f"{ROOT} is no git checkout, so nothing says what an sdist has: use --source"
+        )
     run(sys.executable, "-m", "build", "--sdist", "--outdir", out, ROOT)
     return max(out.glob("lmmfast-*.tar.gz"), key=lambda path: path.stat().st_mtime)
 
