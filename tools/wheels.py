@@ -7,10 +7,10 @@
 
 One wheel (limited API, `cp311-abi3`) serves Python 3.11 and later, but not free-threaded ones: run
 by one of these, or by Python 3.10, this script builds wheels for that Python alone. `zig cc`
-compiles for glibc 2.17 (manylinux2014) and for musl, whatever the machine has. Every wheel passes auditwheel, abi3audit and
-`twine check`; a wheel for this machine is installed in a clean environment of every Python named by
-`--try` (this one, if none is) and fits what `tools/smoke.py` has. Wheels for macOS and Windows are
-built by cibuildwheel, see pyproject.toml.
+compiles for glibc 2.17 (manylinux2014) and for musl, whatever the machine has. Every wheel passes
+auditwheel, abi3audit and `twine check`; a wheel for this machine is installed in a clean
+environment of every Python named by `--try` (this one, if none is) and fits what `tools/smoke.py`
+has. Wheels for macOS and Windows are built by cibuildwheel, see pyproject.toml.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--try", dest="pythons", action="append", default=[], metavar="PYTHON",
                         help="3.12, or a path: install and try it there; repeatable")  # fmt: skip
     parser.add_argument("--source", type=Path, metavar="SDIST",
-                        help="build from this one; made of what is committed, by default")  # fmt: skip
+                        help="build from this one, not from what is committed")  # fmt: skip
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
