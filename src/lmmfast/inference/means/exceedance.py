@@ -13,6 +13,8 @@ error.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from ..wald import t_quantile
@@ -20,6 +22,7 @@ from ..wald import t_quantile
 POINTS = 4096  # of a scrambling; a power of two
 SCRAMBLINGS = 8
 MOST_TESTS = 400  # whose correlations are used
+KEPT = 2**24  # numbers that are drawn once for all sizes, at most
 STEPS = 60  # of a bisection
 GRID = 200  # nodes of an integral over one variable
 
@@ -37,6 +40,9 @@ class Exceedance:
         kept = values > 1e-12 * values.max(initial=0.0)
         self.R, self.k = R, len(R)
         self._root = axes[:, kept] * np.sqrt(values[kept])
+        self._count = max(POINTS, 1 << (4 * self.k - 1).bit_length())
+        many = SCRAMBLINGS * self._count * 2 * self.k > KEPT
+        self._points = self._drawn if many else cache(self._drawn)
         self.relative_error = 0.0  # the largest so far
 
     def probability(self, size: float, df: float) -> float:
@@ -52,43 +58,48 @@ class Exceedance:
 
     def critical(self, outside: float, df: float) -> float:
         """The size that is exceeded with probability `outside`."""
+        from scipy.optimize import brentq
+
         if np.isnan(df):
             return float("nan")
         own = np.array([df])
-        low = float(t_quantile(1 - outside / 2, own)[0])
-        high = float(t_quantile(1 - outside / (2 * self.k), own)[0])
-        for _ in range(STEPS):
-            middle = (low + high) / 2
-            if self.probability(middle, df) > outside:
-                low = middle
-            else:
-                high = middle
-            if high - low < 1e-9 * high:
-                break
-        return (low + high) / 2
+        ends = [float(t_quantile(1 - outside / n, own)[0]) for n in (2, 2 * self.k)]
+        logs = [float(np.log(self.probability(size, df) / outside)) for size in ends]
+        if logs[0] <= 0 or logs[1] >= 0:  # but for the points: one test, or independent ones
+            return ends[0] if logs[0] <= 0 else ends[1]
+        return float(
+            brentq(lambda size: np.log(self.probability(size, df) / outside), *ends, rtol=1e-9)
+        )
 
     def _share(self, size: float, df: float, single: float, seed: int) -> float:
         """Mean of 1 / S over points each of which has one event, in turns."""
-        from scipy.special import chdtri, ndtri
-        from scipy.stats import qmc
+        from scipy.special import chdtri
 
-        rank = self._root.shape[1]
-        count = max(POINTS, 1 << (4 * self.k - 1).bit_length())
-        u = qmc.Sobol(rank + 3, rng=np.random.default_rng(seed)).random(count)
-        u = np.clip(u, 1e-12, 1 - 1e-12)
-        event = (u[:, 2] * self.k).astype(int)
-        normal = ndtri(u[:, 3:]) @ self._root.T
-        own = normal[np.arange(count), event]
-        free = normal - self.R[event] * own[:, None]
+        u, event, towards, free = self._points(seed)
         a = _upper_quantile(single * u[:, 0], df)
         if np.isinf(df):
-            T = self.R[event] * a[:, None] + free
+            T = towards * a[:, None] + free
         else:
             chi = chdtri(df + 1, u[:, 1]) / (df + 1)
             spread = np.sqrt((df + a * a) / (df + 1) / chi)
-            T = self.R[event] * a[:, None] + spread[:, None] * free
-        T[np.arange(count), event] = np.inf
-        return float(np.mean(1 / (np.abs(T) > size).sum(axis=1)))
+            T = towards * a[:, None]
+            T += spread[:, None] * free
+        T[np.arange(len(T)), event] = np.inf
+        return float(np.mean(1 / (np.abs(T, out=T) > size).sum(axis=1)))
+
+    def _drawn(self, seed: int) -> tuple[np.ndarray, ...]:
+        """Of a scrambling: uniform numbers (count, 2), the events (count,), their correlations with
+        all tests (count, k), and what of these is independent of the event (count, k), normal."""
+        from scipy.special import ndtri
+        from scipy.stats import qmc
+
+        sobol = qmc.Sobol(self._root.shape[1] + 3, rng=np.random.default_rng(seed))
+        u = np.clip(sobol.random(self._count), 1e-12, 1 - 1e-12)
+        event = (u[:, 2] * self.k).astype(int)
+        normal = ndtri(u[:, 3:]) @ self._root.T
+        towards = self.R[event]
+        own = normal[np.arange(self._count), event]
+        return u[:, :2], event, towards, normal - towards * own[:, None]
 
 
 def equicorrelated(size: np.ndarray, k: int, df: np.ndarray) -> np.ndarray:
