@@ -15,15 +15,15 @@ void fixed_of_block(const glmm_model *g, int64_t block, double *eta)
 
 /* ---------------------------------------------------------------------------------------- the passes -- */
 
-#define TOGETHER 16 /* blocks that a thread takes at once */
-#define MANY 64     /* blocks from which threads are called */
+#define TAKEN_AT_ONCE 16 /* blocks, by a thread */
+#define MANY 64          /* blocks from which threads are called */
 
 static void rows_body(void *arg, int64_t i, int worker)
 {
     const pass *p = arg;
-    const int64_t last = kept_blocks(&p->g->rows), end = (i + 1) * TOGETHER;
+    const int64_t last = kept_blocks(&p->g->rows), end = (i + 1) * TAKEN_AT_ONCE;
     (void)worker;
-    for (int64_t block = i * TOGETHER; block < last && block < end; block++)
+    for (int64_t block = i * TAKEN_AT_ONCE; block < last && block < end; block++)
         p->rows(p, block, kept_rows(&p->g->rows, block));
 }
 
@@ -52,7 +52,7 @@ void run_pass(const pass *p)
         }
         return;
     }
-    const int64_t chunks = (kept_blocks(&g->rows) + TOGETHER - 1) / TOGETHER;
+    const int64_t chunks = (kept_blocks(&g->rows) + TAKEN_AT_ONCE - 1) / TAKEN_AT_ONCE;
     if (p->rows) team_run(g->m->team, chunks, rows_body, (void *)p);
     if (p->sums) team_run(g->m->team, p->parts, sums_body, (void *)p);
 }
