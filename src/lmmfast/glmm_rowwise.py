@@ -18,14 +18,23 @@ from .inference.rows import quality as _quality
 from .inference.rows.asked import Asked
 from .inference.rows.given_kind import as_given
 from .inference.rows.shown import predictions
+from .rowwise import RowOptions
 from .typing import Effects, NewColumns, NewLevels, PredictedType
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+    from typing_extensions import Unpack
 else:
+    from .late import Unpack
     from .late import pandas as pd
     from .late import polars as pl
+
+
+class PredictOptions(RowOptions, total=False):
+    """Arguments of `predict` by name that do not change the kind of the answer."""
+
+    marginal: bool
 
 
 class GeneralizedRows(Fit):
@@ -89,109 +98,65 @@ class GeneralizedRows(Fit):
     @overload
     def predict(
         self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
         type: Literal["link", "class", "mean.class"] = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
         se: Literal[False] = ..., interval: None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.Series: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: PandasRows | None = None, *, type: PredictedType = ...,
         se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: PandasRows | None = None, *, type: PredictedType = ...,
         se: bool = ..., interval: Literal["confidence", "prediction"],
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: PandasRows | None = None, *, type: PredictedType = ...,
         se: bool = ..., interval: None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.Series | pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: Literal["link", "class", "mean.class"] = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: pl.DataFrame, *, type: Literal["link", "class", "mean.class"] = ...,
         se: Literal[False] = ..., interval: None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.Series: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: pl.DataFrame, *, type: PredictedType = ...,
         se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: pl.DataFrame, *, type: PredictedType = ...,
         se: bool = ..., interval: Literal["confidence", "prediction"],
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: pl.DataFrame, *, type: PredictedType = ...,
         se: bool = ..., interval: None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.Series | pl.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
-        self, newdata: IntoDataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ...,
-        type: PredictedType = ...,
-        re_form: Effects | None = ..., marginal: bool = ..., new_levels: NewLevels = ...,
-        offset: Rows | None = ...,
+        self, newdata: IntoDataFrame, *, type: PredictedType = ...,
         se: bool = ..., interval: Literal["confidence", "prediction"] | None = ...,
-        level: float = ..., weights: Rows | None = ..., vary_left_out: bool = ...,
-        random_only: bool = ..., seed: int = ...,
+        **options: Unpack[PredictOptions],
     ) -> Any: ...  # fmt: skip
 
     @hinted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from numpy.typing import ArrayLike
 
@@ -27,9 +27,35 @@ from .typing import Effects, Inverse, LinearDdf, NewColumns, NewLevels
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+    from typing_extensions import Unpack
 else:
+    from .late import Unpack
     from .late import pandas as pd
     from .late import polars as pl
+
+
+class RowOptions(TypedDict, total=False):
+    """Arguments of `predict` by name that do not change the kind of the answer."""
+
+    X: ArrayLike | None
+    Z: NewColumns | None
+    re_form: Effects | None
+    new_levels: NewLevels
+    offset: Rows | None
+    level: float
+    weights: Rows | None
+    vary_left_out: bool
+    random_only: bool
+    seed: int
+
+
+class PredictOptions(RowOptions, total=False):
+    """... those of linear models."""
+
+    ddf: LinearDdf | None
+    type: Literal["link", "response"]
+    inverse: Inverse | None
+    bias_adjust: bool
 
 
 class Rowwise(Fit):
@@ -286,109 +312,64 @@ class Rowwise(Fit):
     @overload
     def predict(
         self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: Literal[False] = ..., interval: None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.Series: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: bool = ..., interval: Literal["confidence", "prediction"],
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: PandasRows | None = None, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: bool, interval: None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pd.Series | pd.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: Literal[False] = ..., interval: None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.Series: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: Literal[True], interval: Literal["confidence", "prediction"] | None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: bool = ..., interval: Literal["confidence", "prediction"],
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: pl.DataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: bool, interval: None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> pl.Series | pl.DataFrame: ...  # fmt: skip
 
     @overload
     def predict(
         self, newdata: IntoDataFrame, *,
-        X: ArrayLike | None = ..., Z: NewColumns | None = ..., re_form: Effects | None = ...,
-        new_levels: NewLevels = ..., offset: Rows | None = ...,
         se: bool = ..., interval: Literal["confidence", "prediction"] | None = ...,
-        level: float = ..., ddf: LinearDdf | None = ..., weights: Rows | None = ...,
-        vary_left_out: bool = ..., random_only: bool = ..., seed: int = ...,
-        type: Literal["link", "response"] = ..., inverse: Inverse | None = ...,
-        bias_adjust: bool = ...,
+        **options: Unpack[PredictOptions],
     ) -> Any: ...  # fmt: skip
 
     @hinted
