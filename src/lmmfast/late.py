@@ -12,8 +12,14 @@ from typing import Annotated, Any, ForwardRef
 
 if sys.version_info >= (3, 11):
     from typing import Self, Unpack
-else:  # what a checker sees of typing_extensions, which nobody needs to have
-    Self, Unpack = Any, {}
+else:  # checkers read typing_extensions, which nobody needs to have
+    Self = Any
+
+    class Unpack:
+        """``Unpack[Options]`` of Python 3.10: anything."""
+
+        def __class_getitem__(cls, options: Any) -> Any:
+            return Any
 
 __all__ = ["Late", "Marginal", "Self", "TermTests", "Unpack", "axes", "name", "narwhals"]
 __all__ += ["pandas", "polars", "pyarrow"]
