@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -358,3 +360,27 @@ def test_options_of_text_files_are_for_text_files(folder: Path, capsys) -> None:
 
 def test_errors_are_of_the_package(folder: Path) -> None:
     assert issubclass(files.TextFormatError, LmmError)
+
+
+WITHOUT = """
+import sys
+sys.modules |= {"bz2": None, "lzma": None}
+import lmmfast
+data = lmmfast.datasets.load("sleepstudy")
+data.to_csv(sys.argv[1], index=False)
+print(lmmfast.lmer("Reaction ~ Days + (Days | Subject)", sys.argv[1]).objective)
+"""
+
+
+def test_python_that_was_built_without_bzip2_and_xz(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [sys.executable, "-c", WITHOUT, tmp_path / "sleep.csv.gz"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert float(done.stdout) == pytest.approx(1743.6283, abs=6e-5)
+    for ending, module in {".bz2": "bz2", ".xz": "lzma"}.items():
+        path = tmp_path / f"packed.csv{ending}"
+        path.touch()
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(ImportError, match=f"{ending}' needs the module {module}.*unpack it"):
+            files.read_text([path], files.Text())

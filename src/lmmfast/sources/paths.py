@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import glob
-import gzip
-import lzma
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
@@ -30,10 +28,10 @@ KINDS = {
     **dict.fromkeys((".feather", ".arrow", ".ipc"), "ipc"),
 }
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-PACKED: dict[str, Callable[..., Any] | None] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
+PACKED: dict[str, str | None] = {  # modules, which a Python may lack that was built without bzip2
+    ".gz": "gzip",
+    ".bz2": "bz2",
+    ".xz": "lzma",
     ".zst": None,
 }
 CHUNK = 200_000  # rows of a text file that are read at a time
@@ -267,10 +265,10 @@ def _options(path: Path, text: Text) -> dict[str, Any]:
 
 def _first_lines(path: Path, text: Text) -> list[str]:
     """The first lines of a text file, at least one; none of a file that only pandas can unpack."""
-    opener = PACKED.get(path.suffix.lower(), open)
-    if opener is None:
+    module = PACKED.get(path.suffix.lower(), "io")
+    if module is None:
         return []
-    with _reading(path, text), opener(path, "rb") as file:
+    with _reading(path, text), import_module(module).open(path, "rb") as file:
         start = file.read(LOOK)
     for magic, what in MAGIC.items():
         if start.startswith(magic):
@@ -379,10 +377,12 @@ def _reading(path: Path, text: Text) -> Iterator[None]:
         raise _undecoded(path, text, b"") from None
     except MemoryError:
         raise
-    except ImportError as error:  # only pandas unpacks .zst, by another package
-        raise ImportError(
-            f"reading {str(path)!r} needs the package zstandard: pip install zstandard"
-        ) from error
+    except ImportError as error:
+        module = PACKED.get(path.suffix.lower())
+        needs = "the package zstandard: pip install zstandard"  # by which pandas unpacks .zst
+        if module is not None:
+            needs = f"the module {module}, which this Python was built without: unpack it first"
+        raise ImportError(f"reading {str(path)!r} needs {needs}") from error
     except Exception as error:  # each format and compression has exceptions of its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {str(path)!r}: {reason}") from error
