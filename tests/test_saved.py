@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -423,6 +424,15 @@ def test_verify_with_contrasts_of_every_kind(tmp_path: Path) -> None:
     for own in kinds:
         fit = lmer("y ~ cond + phase + (1 | subj)", DATA, contrasts={"cond": own})
         assert verify(saved(fit, tmp_path), DATA), own
+
+
+def test_archives_hold_what_they_were_given_and_no_objects() -> None:
+    """NumPy before 2.2 takes every keyword of `savez` for an array."""
+    packed = archive.bytes_of({"a": np.arange(3)})
+    with np.load(io.BytesIO(packed)) as kept:
+        assert kept.files == ["a"]
+    with pytest.raises(ValueError, match="cannot be written: b"):
+        archive.bytes_of({"a": np.arange(3), "b": np.array([{}])})
 
 
 def test_a_folder_that_is_not_there_is_named_as_it_was_given(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ else:  # checkers read typing_extensions, which nobody needs to have
         def __class_getitem__(cls, options: Any) -> Any:
             return Any
 
+
 __all__ = ["Late", "Marginal", "Self", "TermTests", "Unpack", "axes", "name", "narwhals"]
 __all__ += ["pandas", "polars", "pyarrow"]
 

@@ -301,6 +301,15 @@ def is_not(name: str, names: Iterable[Any], error: type[LmmError], what: str) ->
     return error(f"{what} {name!r} is not in the data{suggest(name, names)}", variable=name)
 
 
+def series_of(name: str, values: NDArray[Any], backend: Any) -> Any:
+    """Numbers as a series of narwhals for a library that has nulls: these for NaN."""
+    import narwhals.stable.v2 as nw
+
+    series = nw.new_series(name, values, nw.Float64, backend=backend)
+    own = nw.col(name)
+    return series.to_frame().select(nw.when(~own.is_nan()).then(own).alias(name))[name]
+
+
 def column_in(table: Table, name: str) -> Column:
     """A column that new data must have."""
     if not table.has(name):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
+from ..sources.archive import bytes_of
 
 if TYPE_CHECKING:
     from .job import Columns
@@ -171,13 +172,11 @@ class Checkpoint:
 
 
 def _packed(columns: Columns) -> bytes:
-    out = io.BytesIO()
     plain = {
         name: values.astype(str) if values.dtype == object else values
         for name, values in columns.items()
     }
-    np.savez(out, allow_pickle=False, **plain)
-    return out.getvalue()
+    return bytes_of(plain)
 
 
 def _unpacked(record: bytes) -> Columns:

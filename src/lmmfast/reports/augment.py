@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.columns import Table
+from ..data.columns import Table, series_of
 from ..data.visits import RepeatedDesign
 from ..errors import DataError
 from ..inference.rows.generalized import is_ordered
@@ -142,10 +142,7 @@ def beside(data: Any, columns: Columns) -> Any:
     import narwhals.stable.v2 as nw
 
     frame = nw.from_native(data, eager_only=True)
-    made = [
-        nw.new_series(name, values, nw.Float64, backend=frame.implementation).fill_nan(None)
-        for name, values in columns.items()
-    ]
+    made = [series_of(name, own, frame.implementation) for name, own in columns.items()]
     return frame.with_columns(*made).to_native()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..sources.archive import FORMAT as CROSS
-from ..sources.archive import check_sizes
+from ..sources.archive import bytes_of, check_sizes
 from ..sources.records import Arrays
 from ..sources.verify import Damage, fields, items, text, whole
 
@@ -57,10 +57,7 @@ def packed(header: dict[str, Any], arrays: Arrays) -> bytes:
     """A file's bytes."""
     sealed = {**header, "digest": digest(header, arrays)}
     written = json.dumps(sealed, ensure_ascii=True, allow_nan=False).encode()
-    file = io.BytesIO()
-    everything = {"header": np.frombuffer(written, dtype=np.uint8), **arrays}
-    np.savez(file, allow_pickle=False, **everything)
-    return file.getvalue()
+    return bytes_of({"header": np.frombuffer(written, dtype=np.uint8), **arrays})
 
 
 def unpacked(data: bytes, name: str) -> tuple[dict[str, Any], Arrays]:

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -234,8 +234,17 @@ def pack(cross: Totals) -> bytes:
     }
     text = json.dumps(header, ensure_ascii=True, allow_nan=False).encode()
     arrays["header"] = np.frombuffer(text, dtype=np.uint8)
+    return bytes_of(arrays)
+
+
+def bytes_of(arrays: Mapping[str, Any]) -> bytes:
+    """An .npz archive. ``allow_pickle=False`` of `numpy.savez` came with NumPy 2.2: those before
+    write it as one more array."""
+    objects = [name for name, own in arrays.items() if own.dtype.hasobject]
+    if objects:
+        raise ValueError(f"Object arrays cannot be written: {', '.join(objects)}")
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
+    np.savez(file, **arrays)
     return file.getvalue()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.columns import Table
+from ...data.columns import Table, series_of
 
 # kinds whose answer is one of pandas: its own, and those that are no frames
 _PANDAS = ("pandas", "builtins", "numpy", "collections")
@@ -16,10 +16,10 @@ _PANDAS = ("pandas", "builtins", "numpy", "collections")
 def as_given(rows: Any, found: Any) -> Any:
     """A pandas series or frame about new rows as one of their library: polars for polars, pyarrow
     for pyarrow, missing values as nulls. Rows of pandas, arrays and mappings have one of pandas."""
-    kind = type(rows)
+    module = type(rows).__module__.partition(".")[0]
     if rows is None or isinstance(rows, (Table, Mapping)):
         return found
-    if kind.__module__.partition(".")[0] in _PANDAS or hasattr(rows, "iloc"):
+    if module in _PANDAS or hasattr(rows, "iloc"):
         return found
     import narwhals.stable.v2 as nw
 
@@ -29,8 +29,9 @@ def as_given(rows: Any, found: Any) -> Any:
     if not hasattr(found, "columns"):
         return _series(str(found.name), found.to_numpy(), frame.implementation).to_native()
     columns = {_name(name): found.iloc[:, j].to_numpy() for j, name in enumerate(found.columns)}
-    made = {name: _series(name, own, frame.implementation) for name, own in columns.items()}
-    return nw.from_dict(made, backend=frame.implementation).to_native()
+    kind = frame.implementation
+    made = {name: _series(name, own, kind).to_native() for name, own in columns.items()}
+    return nw.from_dict(made, backend=kind).to_native()
 
 
 def _name(name: Any) -> str:
@@ -41,7 +42,7 @@ def _name(name: Any) -> str:
 def _series(name: str, values: np.ndarray, backend: Any) -> Any:
     import narwhals.stable.v2 as nw
 
-    if values.dtype.kind != "f":
-        present = [None if one != one else one for one in values.tolist()]
-        return nw.new_series(name, present, backend=backend)
-    return nw.new_series(name, values, nw.Float64, backend=backend).fill_nan(None)
+    if values.dtype.kind == "f":
+        return series_of(name, values, backend)
+    present = [None if one != one else one for one in values.tolist()]
+    return nw.new_series(name, present, backend=backend)
